@@ -1,0 +1,59 @@
+# Everything a newcomer needs: `make reproduce`, `make test`, `make lab`. Each builds the environment first if it is missing.
+PYTHON  ?= python3.11
+PARAMS  ?= demo
+VENV    := .venv
+BIN     := $(VENV)/bin
+READY   := $(VENV)/.ready
+UV      := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help env reproduce test test-heavy lab notebooks export site clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+env: $(READY) ## create the environment in .venv
+
+# pyradiomics 3.0.1 is a source release whose build needs numpy and an old setuptools beside it, and a C compiler;
+# where the machine has none, the one in the `ziglang` wheel serves.
+$(READY): constraints.txt settings.ini setup.py
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: '$(PYTHON)' was not found. Name it with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: $(PYTHON) is $$($(PYTHON) -V). pyradiomics 3.0.1 builds on no later one."; exit 1; }
+	@echo "Creating the environment in $(VENV) (about 5 GB; a minute or more for the download) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(UV) 'setuptools<81' wheel versioneer cython numpy
+	@if command -v cc >/dev/null; then $(UV) --no-build-isolation-package pyradiomics pyradiomics==3.0.1; \
+	 else echo "No C compiler found: using the one in the ziglang wheel."; $(UV) ziglang && \
+	   printf '#!/bin/sh\nexec "$(CURDIR)/$(BIN)/python" -m ziglang cc "$$@"\n' > $(BIN)/zigcc && chmod +x $(BIN)/zigcc && \
+	   CC="$(CURDIR)/$(BIN)/zigcc" LDSHARED="$(CURDIR)/$(BIN)/zigcc -shared" $(UV) --no-build-isolation-package pyradiomics pyradiomics==3.0.1; fi
+	$(UV) --no-build-isolation-package pyradiomics --no-build-isolation-package ovf_dlr --editable '.[dev]'
+	@touch $(READY)
+
+reproduce: $(READY) ## the whole study on the embedded cohort, two backbones, every table and figure
+	$(BIN)/ovf-dlr run --params $(PARAMS)
+
+test: $(READY) ## run the notebooks' own tests, then tests/
+	$(BIN)/nbdev_test --n_workers 2 --do_print
+	$(BIN)/python -m pytest tests
+
+test-heavy: $(READY) ## also the checks that take many minutes
+	$(BIN)/python -m pytest tests -m "heavy or not heavy"
+
+lab: $(READY) ## open JupyterLab
+	$(BIN)/jupyter lab --notebook-dir .
+
+notebooks: $(READY) ## execute the library notebooks in place, so that their figures are stored with them
+	$(BIN)/jupyter execute --inplace nbs/[01]*.ipynb nbs/index.ipynb
+	$(BIN)/nbdev_clean
+
+export: $(READY) ## nbs/ -> ovf_dlr/, and strip what does not belong in git
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+
+site: $(READY) ## render the Quarto site into _docs (Quarto must be installed)
+	@command -v quarto >/dev/null || { echo "Quarto is not installed: https://quarto.org/docs/get-started"; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" nbdev_docs
+
+clean: ## remove generated cohorts, caches and results
+	rm -rf data/cohorts data/cache data/results _docs _proc

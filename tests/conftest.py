@@ -1,0 +1,39 @@
+"Fixtures for every test: where the shared material lies, and one small run of the whole study."
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    "Folder of real images and R results; it never enters the repository, so tests that need it skip elsewhere."
+    folder = Path(os.environ.get("OVF_DLR_SHARED", ROOT.parent / "shared"))
+    if not (folder / "reference").is_dir():
+        pytest.skip(f"no shared material in {folder}; point OVF_DLR_SHARED at it")
+    return folder
+
+
+def command(data: Path, *arguments, check=True, **kw) -> subprocess.CompletedProcess:
+    "Run `ovf-dlr` as a user would, with its generated files under `data`."
+    done = subprocess.run([Path(sys.executable).with_name("ovf-dlr"), *map(str, arguments)], text=True, capture_output=True,
+                          env={**os.environ, "OVF_DLR_DATA": str(data), "MPLBACKEND": "agg", "COLUMNS": "200"}, **kw)
+    assert not check or done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    "A data folder of this test session alone: nothing cached by an earlier run can hide a failure."
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def smoke_run(data) -> Path:
+    "Results of one whole run on the smoke cohort: two backbones, every report."
+    command(data, "run", "--params", "smoke")
+    return data / "results" / "smoke"

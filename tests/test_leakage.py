@@ -1,0 +1,74 @@
+"Held-out rows are changed, pixels and classes alike, and nothing that was learned may move."
+import shutil
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+
+from ovf_dlr.cohort import read_cohort
+from ovf_dlr.study import Settings, Study, read_settings
+
+HELD_OUT = ("internal", "external", "prospective")
+
+
+def _disturb(folder):
+    "Turn every held-out film into noise and move every held-out class on by one."
+    manifest = pd.read_csv(folder / "manifest.csv", dtype=str)
+    held = manifest.split.isin(HELD_OUT)
+    rng = np.random.default_rng(1)
+    for name in manifest.image[held].unique():
+        film = pydicom.dcmread(folder / name)
+        film.PixelData = rng.integers(100, 3000, film.pixel_array.shape, dtype=film.pixel_array.dtype).tobytes()
+        film.save_as(folder / name)
+    parts = ["morphology", "mri", "bone_density", "clinical", "astlof", "t_score"]
+    manifest["fracture_class"] = read_cohort(folder / "manifest.csv").vertebrae.fracture_class.to_numpy()
+    manifest.loc[held, "fracture_class"] = (manifest.fracture_class[held].astype(int) + 1) % 3
+    manifest.drop(columns=parts).to_csv(folder / "manifest.csv", index=False)
+
+
+@pytest.fixture(scope="module", params=["strict", "paper"])
+def pair(request, smoke_run, data, tmp_path_factory, monkeypatch_module):
+    "The same study on the smoke cohort and on its disturbed copy."
+    monkeypatch_module.setenv("OVF_DLR_DATA", str(data))
+    original = next((data / "cohorts").glob("phantom-smoke*"))
+    copy = tmp_path_factory.mktemp("disturbed") / "cohort"
+    shutil.copytree(original, copy)
+    _disturb(copy)
+    settings = read_settings("smoke", protocol=request.param)
+    return request.param, [Study(read_settings("smoke", protocol=request.param, cohort=str(c / "manifest.csv")), "random", n_jobs=2) for c in (original, copy)]
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def test_the_disturbance_reaches_the_held_out_rows(pair):
+    _, (before, after) = pair
+    held = before.cohort.vertebrae.index[before.cohort.vertebrae.split.isin(HELD_OUT)]
+    assert (before.cohort.vertebrae.fracture_class[held] != after.cohort.vertebrae.fracture_class[held]).all()
+    assert not np.allclose(before.radiomics.loc[held, "original_firstorder_Entropy"], after.radiomics.loc[held, "original_firstorder_Entropy"])
+    assert not np.allclose(before.embeddings.loc[held], after.embeddings.loc[held])
+
+
+def test_the_network_and_the_training_embeddings_do_not_move(pair):
+    _, (before, after) = pair
+    train = before.cohort.vertebrae.index[before.cohort.vertebrae.split == "train"]
+    np.testing.assert_array_equal(before.embeddings.loc[train], after.embeddings.loc[train])
+    np.testing.assert_array_equal(before.radiomics.loc[train], after.radiomics.loc[train])
+
+
+def test_strict_selection_and_classifiers_do_not_move(pair):
+    protocol, (before, after) = pair
+    train = before.cohort.vertebrae.index[before.cohort.vertebrae.split == "train"]
+    if protocol == "paper":
+        assert not np.allclose(before.harmonisation[1].loc[train], after.harmonisation[1].loc[train]), "pooled ComBat is known to leak"
+        return
+    pd.testing.assert_frame_equal(before.harmonisation[1].loc[train], after.harmonisation[1].loc[train])
+    assert before.selection.lasso.selected_ == after.selection.lasso.selected_
+    np.testing.assert_array_equal(before.selection.lasso.coef_, after.selection.lasso.coef_)
+    rows = [s.predictions[s.predictions.split == "train"].reset_index(drop=True) for s in (before, after)]
+    pd.testing.assert_frame_equal(*rows)
+    assert {n: s.params for n, s in before.searches.items()} == {n: s.params for n, s in after.searches.items()}

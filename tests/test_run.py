@@ -1,0 +1,108 @@
+"The whole study through the command line: what it leaves, that it can be killed, that it repeats itself."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from PIL import Image
+
+from conftest import command
+from ovf_dlr.study import REPORTS, report_path
+
+BACKBONES = ("random", "random-2")
+PROBABILITIES = ["p0", "p1", "p2"]
+
+
+def test_the_run_leaves_what_it_promises(smoke_run):
+    for backbone in BACKBONES:
+        run = smoke_run / backbone
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert metrics["backbone"] == backbone and metrics["best_classifier"] in metrics["cv_auc"]
+        manifest = json.loads((run / "manifest.json").read_text())
+        assert manifest["settings"]["name"] == "smoke" and manifest["versions"]["torch"] and set(manifest["methods"])
+        assert any("random weights" in note for note in manifest["notes"])
+        assert {p.stem for p in (run / "notebooks").glob("*.ipynb")} == set(REPORTS["backbone"])
+        assert (run / "model" / "card.json").is_file()
+    assert {p.stem for p in (smoke_run / "cohort" / "notebooks").glob("*.ipynb")} == set(REPORTS["cohort"])
+    assert "comparison/tables" in (smoke_run / "INDEX.md").read_text()
+
+
+def test_predictions_are_complete_and_joined_by_id(smoke_run):
+    table = pd.read_csv(smoke_run / "random" / "predictions.csv")
+    assert not table.isna().any(axis=None)
+    assert table.groupby("classifier").vertebra_id.nunique().nunique() == 1 and table.classifier.nunique() == 8
+    assert not table.duplicated(["classifier", "vertebra_id"]).any()
+    assert ((table[PROBABILITIES].sum(axis=1) - 1).abs() < 1e-6).all()
+    assert table.groupby("patient_id").split.nunique().max() == 1
+
+
+def test_every_table_and_figure_says_what_it_is(smoke_run):
+    tables, figures = list(smoke_run.rglob("tables/*.md")), list(smoke_run.rglob("figures/*.png"))
+    assert len(tables) >= 8 and len(figures) >= 12
+    for table in tables:
+        assert "Simulated radiographs" in table.read_text().splitlines()[0], table
+        assert table.with_suffix(".csv").is_file() and table.with_suffix(".tex").is_file()
+    for figure in figures:
+        assert "Simulated radiographs" in Image.open(figure).text["Description"], figure
+        assert figure.with_suffix(".svg").is_file()
+        assert min(Image.open(figure).size) > 300
+
+
+def test_one_report_makes_each_artefact(smoke_run):
+    "A table or figure that two notebooks write would depend on which ran last."
+    makers = {}
+    for names in REPORTS.values():
+        for name in names:
+            for cell in nbformat.read(report_path(name), as_version=4).cells:
+                for word in ("save_table(study, ", "save_figure(study, "):
+                    for part in cell.source.split(word)[1:]:
+                        makers.setdefault(part.split("'")[1], set()).add(name)
+    assert makers and all(len(m) == 1 for m in makers.values()), makers
+
+
+def _killed_after(data, out, line):
+    "Start the run, kill it without warning once `line` has been printed, and say that it was still running."
+    process = subprocess.Popen([Path(sys.executable).with_name("ovf-dlr"), "run", "--params", "smoke", "--no-reports", "--out", str(out)], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+                               env={**os.environ, "OVF_DLR_DATA": str(data), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"})
+    for printed in process.stdout:
+        if line in printed:
+            break
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_run_resumes_to_the_same_metrics(smoke_run, tmp_path):
+    out = tmp_path / "results"
+    for line in ("smoke", "Radiomic features", "Vertebral crops", "Fine-tuning", "Feature selection"):
+        assert _killed_after(tmp_path / "data", out, line), f"the run was over before it could be killed after {line!r}"
+    assert not list(out.rglob("metrics.json")) or (out / "random" / "metrics.json").is_file()
+    printed = command(tmp_path / "data", "run", "--params", "smoke", "--no-reports", "--out", out).stdout
+    assert "on disk" in printed
+    for backbone in BACKBONES:
+        assert (out / backbone / "metrics.json").read_text() == (smoke_run / backbone / "metrics.json").read_text()
+    assert not [p for p in out.rglob(".*") if p.name.startswith(".metrics")]
+
+
+def test_bad_input_ends_with_one_message_and_nothing_written(data, tmp_path):
+    for arguments, words in [(["run", "--params", "smoke", "--backbone", "resnet"], "resnet"),
+                             (["run", "--params", "smoke", "--manifest", tmp_path / "none.csv"], "no manifest"),
+                             (["run", "--params", "smoke", "--protocol", "lax"], "strict, paper"),
+                             (["predict", "--model", tmp_path, "--manifest", "x.csv", "--out", tmp_path / "o.csv"], "no card.json")]:
+        done = command(data, *arguments, *(["--out", tmp_path / "out"] if arguments[0] == "run" else []), check=False)
+        assert done.returncode == 2 and words in done.stdout and "Traceback" not in done.stderr, done.stdout + done.stderr
+    assert not list((tmp_path).rglob("metrics.json"))
+
+
+@pytest.mark.heavy
+def test_a_second_run_from_nothing_gives_the_same_metrics(smoke_run, tmp_path):
+    command(tmp_path, "run", "--params", "smoke", "--no-reports")
+    for backbone in BACKBONES:
+        assert (tmp_path / "results" / "smoke" / backbone / "metrics.json").read_text() == (smoke_run / backbone / "metrics.json").read_text()
