@@ -7,7 +7,7 @@ READY   := $(VENV)/.ready
 UV      := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-heavy lab notebooks export site clean
+.PHONY: help env reproduce test test-heavy lab notebooks readme export hooks site clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,12 @@ lab: $(READY) ## open JupyterLab
 notebooks: $(READY) ## execute the library notebooks in place, so that their figures are stored with them
 	$(BIN)/jupyter execute --inplace nbs/[01]*.ipynb nbs/index.ipynb
 	$(BIN)/nbdev_clean
+
+readme: $(READY) ## nbs/index.ipynb -> README.md
+	$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --stdout nbs/index.ipynb > README.md
+
+hooks: $(READY) ## git hooks that keep nbs/ and ovf_dlr/ in step, and a merge driver for notebooks
+	git config --local include.path ../.gitconfig
 
 export: $(READY) ## nbs/ -> ovf_dlr/, and strip what does not belong in git
 	$(BIN)/nbdev_export

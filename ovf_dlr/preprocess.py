@@ -377,7 +377,7 @@ def plot_case(
     ax.axis('off')
     return ax
 
-# %% ../nbs/02_preprocess.ipynb #c057
+# %% ../nbs/02_preprocess.ipynb #c058
 def plot_contact_sheet(
     cases,                  # cases, or what `load_cases` yields
     titles=None,            # one per case; their names if None

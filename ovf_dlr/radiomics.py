@@ -10,6 +10,7 @@ __all__ = ['SETTINGS', 'LOG_MARGIN', 'IMAGE_TYPES', 'FAMILIES', 'Region', 'Regio
 # %% ../nbs/03_radiomics.ipynb #c004
 import logging
 from dataclasses import dataclass
+from functools import reduce
 from os import PathLike
 
 import matplotlib.pyplot as plt
@@ -263,8 +264,17 @@ def _on_discretised(
     "`kind` for grey levels that are binned already; it goes on logging under its own name."
     return type(kind.__name__, (_Discretised, kind), dict(__module__=kind.__module__))
 
+class _FirstOrder(RadiomicsFirstOrder):
+    "pyradiomics' first-order class with moments by multiplication: `numpy.power` of whole arrays was a sixth of all time."
+    @staticmethod
+    def _moment(a, moment=1):
+        d = a - a.mean(1, keepdims=True)
+        return reduce(np.multiply, [d]*moment).mean(1)
+
+_FirstOrder.__module__ = RadiomicsFirstOrder.__module__   # the name of its logger
+
 _TEXTURES = {name: _on_discretised(kind) for name, kind in dict(
-    firstorder=RadiomicsFirstOrder, glcm=RadiomicsGLCM, gldm=RadiomicsGLDM, glrlm=RadiomicsGLRLM, glszm=RadiomicsGLSZM, ngtdm=RadiomicsNGTDM).items()}
+    firstorder=_FirstOrder, glcm=RadiomicsGLCM, gldm=RadiomicsGLDM, glrlm=RadiomicsGLRLM, glszm=RadiomicsGLSZM, ngtdm=RadiomicsNGTDM).items()}
 
 # %% ../nbs/03_radiomics.ipynb #c040
 def _image_features(
@@ -481,7 +491,7 @@ def plot_icc(
     rng = np.random.default_rng(0)
     for i, g in enumerate(groups.values(), 1): ax.plot(g, i + rng.uniform(-0.25, 0.25, len(g)), '.', color='C3', ms=2, alpha=0.5, zorder=1)
     ax.axvline(threshold, color='C5', ls='--', lw=1)
-    ax.set(yticks=range(1, len(groups) + 1), yticklabels=[f'{FAMILIES[f]}  {(g >= threshold).sum()}/{len(g)}' for f, g in groups.items()], xlabel='ICC, lesser of intra- and inter-observer',
+    ax.set(yticks=range(1, len(groups) + 1), yticklabels=[f'{FAMILIES[f]}  {(g >= threshold).sum()}/{len(g)}' for f, g in groups.items()], xlabel='ICC, lesser of intra- and inter-observer', ylabel='family, passing / all',
            title=f"{(result['icc'] >= threshold).sum()} of {len(result)} features reach {threshold:g}")
     ax.invert_yaxis()
     return ax
