@@ -91,7 +91,7 @@ def _lr(seed): return _scaled(LogisticRegression(max_iter=5000, random_state=see
 def _extra_trees(seed): return _plain(ExtraTreesClassifier(150, random_state=seed, n_jobs=1))
 def _svm(seed): return _scaled(RareClassCalibration(SVC(random_state=seed), cv=3, ensemble=False))
 def _lightgbm(seed): return _plain(LGBMClassifier(n_estimators=60, subsample_freq=1, subsample=.8, random_state=seed, n_jobs=1, deterministic=True, force_row_wise=True, verbose=-1))
-def _mlp(seed): return _scaled(MLPClassifier(solver='lbfgs', max_iter=2000, tol=1e-3, random_state=seed))
+def _mlp(seed): return _scaled(MLPClassifier(activation='tanh', solver='lbfgs', max_iter=2000, tol=1e-3, random_state=seed))
 def _rf(seed): return _plain(RandomForestClassifier(150, random_state=seed, n_jobs=1))
 def _xgboost(seed): return _plain(XGBClassifier(n_estimators=60, subsample=.8, random_state=seed, n_jobs=1, verbosity=0))
 def _knn(seed): return _scaled(KNeighborsClassifier(n_jobs=1))

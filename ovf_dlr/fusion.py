@@ -464,7 +464,7 @@ def plot_cv_error(
     _mark(ax, fusion)
     other = {'lambda.1se': fusion.cv_.lambda_1se} if fusion.lambda_ == fusion.cv_.lambda_min else {'lambda.min': fusion.cv_.lambda_min}
     for label, at in other.items(): ax.axvline(at, color='C7', lw=.8, ls=':', label=f'{label} = {at:.4f}')
-    ax.set(ylabel='Mean squared error, cross-validated', title='Choice of the penalty')
+    ax.set(ylabel='Mean squared error, held out', title='Choice of the penalty')
     ax.legend(**BELOW)
     return ax
 
@@ -480,5 +480,5 @@ def plot_coefficients(
     ax.axvline(0, color='C7', lw=.7)
     ax.set(xlabel='Coefficient per SD', title=f'DTL_Radscore, {len(weight)} features', ylim=(-.6, len(weight) - .4))
     ax.tick_params(axis='y', length=0)
-    ax.legend([Patch(color=SOURCE_COLOUR[k]) for k in SOURCES], [f'{k} ({(weight.source == k).sum()})' for k in SOURCES], **BELOW, ncols=2)
+    ax.legend([Patch(color=SOURCE_COLOUR[k]) for k in SOURCES], [f'{k} ({(weight.source == k).sum()})' for k in SOURCES], loc='lower right')
     return ax

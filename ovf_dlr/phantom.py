@@ -179,6 +179,7 @@ class Body:
     bulge:float=0.     # mm of the back wall pushed into the canal
     band:float=0.      # impacted trabeculae under the upper endplate, relative density
     cleft:float=0.     # gas or fluid in their place
+    sclerosis:float=1. # of the endplates, relative thickness
     spur:float=0.      # osteophytes
     yaw:tuple=(0., 0.) # rotation out of the plane, mm per mm
     seed:int=0
@@ -216,7 +217,8 @@ def deformity(
     "What a fracture does to a body."
     acute = row.stage == 'Acute'
     return dict(_heights(row.morphology, rng), band=rng.uniform(.5, 1.3) if acute else rng.uniform(0, .2),
-                cleft=rng.uniform(.5, .9) if row.mri == 2 and rng.random() < .33 else 0., spur=rng.uniform(0, .5 if acute else 1.))
+                cleft=rng.uniform(.5, .9) if row.mri == 2 and rng.random() < .33 else 0.,
+                sclerosis=rng.uniform(.7, 1.1) if acute else rng.uniform(1.4, 2.3), spur=rng.uniform(0, .5 if acute else 1.))
 
 def bone_of(
     t_score:float, # DXA
@@ -224,8 +226,8 @@ def bone_of(
 ) -> Bone:
     "Low density makes the shell thin and the trabeculae few, coarse and upright."
     low = -2.5 - t_score
-    return Bone(bmd=float(np.clip(.10 - .03*low + rng.normal(0, .006), .04, .18)), cortex=float(np.clip(.45 - .11*low + rng.normal(0, .03), .2, .75)),
-                coarse=float(np.clip(1 + .28*low, .6, 1.8)), grain=float(np.clip(.15 + .10*low, .04, .42)))
+    return Bone(bmd=float(np.clip(.10 - .018*low + rng.normal(0, .005), .05, .16)), cortex=float(np.clip(.42 - .04*low + rng.normal(0, .02), .25, .6)),
+                coarse=float(np.clip(1 + .28*low, .6, 1.8)), grain=float(np.clip(.27 + .19*low, .05, .7)))
 
 # %% ../nbs/01_phantom.ipynb #c026
 def stack_bodies(
@@ -263,7 +265,7 @@ def make_scene(
     shapes = {row.level: deformity(row, rng) for _, row in rows.iterrows()}
     bodies = stack_bodies(shapes, bone_of(first.t_score, rng), (.97 if first.sex == 'Female' else 1.04)*rng.normal(1, .015), rng)
     girth = float(np.clip(rng.normal(292 if first.sex == 'Female' else 310, 20), 250, 350))
-    return Scene(bodies, girth=girth, back=rng.uniform(68, 82), lung=girth*.5, dome=rng.normal(150, 12), gas=rng.uniform(.7, 1.4),
+    return Scene(bodies, girth=girth, back=rng.uniform(68, 82), lung=girth*.5, dome=rng.normal(136, 10), gas=rng.uniform(.7, 1.4),
                  shutter=tuple(np.clip(rng.normal(0, 3, 4), 0, 5)), seed=int(rng.integers(1 << 31)))
 
 # %% ../nbs/01_phantom.ipynb #c030
@@ -343,7 +345,7 @@ def body_thickness(
     b:Body,  # with its deformity
     u, v,    # mm to the front and up, broadcast against each other
     px:float, # edge softness, mm
-    n:int=14, # slices
+    n:int=24, # slices
 ) -> tuple: # cm of trabecular and of cortical bone along the beam; share of the width covered; upper endplate in the mid-plane
     "Project a body: trabecular inside, cortical shell, silhouette."
     trabecular = cortical = covered = 0
@@ -353,7 +355,7 @@ def body_thickness(
         top, bottom = _endplates(b, np.clip(uw/(b.depth/2), -1.15, 1.15), w)
         front, back = _walls(b, np.clip((vw-bottom)/np.maximum(top-bottom, 4)*2 - 1, -1, 1), w)
         wall, end = np.minimum(front-uw, uw+back), np.minimum(top-vw, vw-bottom)
-        outer, inner = _step(np.minimum(wall, end), px), _step(np.minimum(wall-b.bone.cortex, end-1.35*b.bone.cortex), px)
+        outer, inner = _step(np.minimum(wall, end), px), _step(np.minimum(wall-b.bone.cortex, end-1.35*b.sclerosis*b.bone.cortex), px)
         trabecular, cortical, covered = trabecular + share*inner, cortical + share*(outer - inner), covered + share*outer
     return trabecular*b.width/10, cortical*b.width/10, covered, _endplates(b, np.clip(u/(b.depth/2), -1, 1), 0)[0]
 
@@ -459,7 +461,8 @@ def _diaphragm(c, spine, dome, rng) -> np.ndarray:
 def _lungs(maps, scene, spine, rng) -> np.ndarray: # mm of tissue that is missing
     r, c = _grid(maps)
     vessels = sum(a*np.exp(-(_noise(rng, maps, s, 1.5)/w)**2) for s, a, w in ((7, .25, .3), (3.5, .3, .35))) + .25*_noise(rng, maps, 4) + .15*_noise(rng, maps, 12)
-    air = sum(scene.lung/2*np.sqrt(np.clip((_diaphragm(c, spine, scene.dome + 7*k, rng)-r)/22, 0, 1))*_smoothstep((spine+42+3*k-c)/34) for k in (0, 1))
+    sharp = 1 - .6*_smoothstep((spine+5-c)/40)                                  # the dome is met edge-on in front, the recess behind is not
+    air = sum(scene.lung/2*np.clip((_diaphragm(c, spine, scene.dome + 7*k, rng)-r)/30, 0, 1)**sharp*_smoothstep((spine+42+3*k-c)/34) for k in (0, 1))
     heart = np.sqrt(np.clip(1 - ((r-5)/105)**2 - ((c+5)/82)**2, 0, 1))
     return air*(.72 - .13*vessels)*(1 - .5*heart)
 

@@ -7,8 +7,8 @@ __all__ = ['PROTOCOLS', 'RESOURCES', 'STAGES', 'READERS', 'TRUSTED', 'REPORTS', 
            'Stage', 'stage', 'fingerprint', 'inspection', 'radiomics', 'second_readings', 'repeatability',
            'harmonisation', 'center_accuracy', 'crops', 'network', 'embeddings', 'Selection', 'selection', 'fused',
            'radscore', 'searches', 'predictions', 'performance', 'explanation', 'Weights', 'open_cohort', 'whole',
-           'write_json', 'Study', 'save_table', 'save_figure', 'metrics', 'notes', 'versions', 'provenance', 'methods',
-           'Model', 'write_artefacts', 'report_path', 'execute_report']
+           'write_json', 'Study', 'Comparison', 'save_table', 'save_figure', 'metrics', 'notes', 'versions',
+           'provenance', 'methods', 'Model', 'write_artefacts', 'report_path', 'execute_report']
 
 # %% ../nbs/10_study.ipynb #c004
 import difflib
@@ -21,6 +21,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import textwrap
 import time
 import warnings
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ class Settings:
     batch_size:int = 8
     learning_rate:float = 1e-3           # of the task part, at the start of the cosine
     learning_rate_backbone:float = 1e-4  # of the backbone part
+    threads:int = 2                      # of torch; results repeat bit by bit for one number of threads
     cross_fit_folds:int = 5              # for the embeddings of training rows, `strict` only
     folds:int = 5                        # of the grid search
     grid:str = 'full'                    # `full` or `small` grids
@@ -232,21 +234,21 @@ def crops(cohort, crop_size, crop_margin_mm, n_jobs, progress):
     images = crop_cohort(cohort.vertebrae, crop_size, crop_margin_mm, n_jobs=n_jobs, progress=progress)
     return pd.Series(list(images), cohort.vertebrae.index)
 
-def _training(epochs, batch_size, learning_rate, learning_rate_backbone):
+def _training(epochs, batch_size, learning_rate, learning_rate_backbone, threads):
     from ovf_dlr.transfer import Training  # torch takes seconds to load: reports that only draw do without
-    return Training(epochs=epochs, batch_size=batch_size, lr=learning_rate, lr_backbone=learning_rate_backbone)
+    return Training(epochs=epochs, batch_size=batch_size, lr=learning_rate, lr_backbone=learning_rate_backbone, threads=threads)
 
 @stage('Fine-tuning ResNet-50', 'transfer')
-def network(cohort, crops, backbone, epochs, batch_size, learning_rate, learning_rate_backbone, seed, progress):
+def network(cohort, crops, backbone, epochs, batch_size, learning_rate, learning_rate_backbone, threads, seed, progress):
     "The network fine-tuned on all training rows, watched on the internal set."
     from ovf_dlr.transfer import fine_tune
     v, ids = cohort.vertebrae, {s: cohort.vertebrae.index[cohort.vertebrae.split == s] for s in ('train', 'internal')}
     valid = (_stack(crops, ids['internal']), v.fracture_class[ids['internal']].to_numpy(int)) if len(ids['internal']) else None
     return fine_tune(_stack(crops, ids['train']), v.fracture_class[ids['train']].to_numpy(int), backbone.name, weights=backbone.path,
-                     settings=_training(epochs, batch_size, learning_rate, learning_rate_backbone), valid=valid, seed=seed, progress=progress)
+                     settings=_training(epochs, batch_size, learning_rate, learning_rate_backbone, threads), valid=valid, seed=seed, progress=progress)
 
 @stage('Average-pool embeddings', 'transfer')
-def embeddings(cohort, crops, network, backbone, protocol, cross_fit_folds, epochs, batch_size, learning_rate, learning_rate_backbone, seed, memory, progress):
+def embeddings(cohort, crops, network, backbone, protocol, cross_fit_folds, epochs, batch_size, learning_rate, learning_rate_backbone, threads, seed, memory, progress):
     "2,048 features per vertebra; training rows cross-fitted by patient under `strict`."
     from ovf_dlr.transfer import cross_fit_embeddings
     v = cohort.vertebrae
@@ -255,7 +257,7 @@ def embeddings(cohort, crops, network, backbone, protocol, cross_fit_folds, epoc
         train = v.index[v.split == 'train']
         table.loc[train] = cross_fit_embeddings(
             _stack(crops, train), v.fracture_class[train].to_numpy(int), v.patient_id[train].to_numpy(), backbone.name, weights=backbone.path,
-            folds=cross_fit_folds, settings=_training(epochs, batch_size, learning_rate, learning_rate_backbone), seed=seed, memory=memory, progress=progress)
+            folds=cross_fit_folds, settings=_training(epochs, batch_size, learning_rate, learning_rate_backbone, threads), seed=seed, memory=memory, progress=progress)
     return table
 
 # %% ../nbs/10_study.ipynb #c024
@@ -458,7 +460,24 @@ class Study:
         if self.listen: self.listen(STAGES[name].title, self.seconds[name], cached)
         return value
 
-# %% ../nbs/10_study.ipynb #c042
+# %% ../nbs/10_study.ipynb #c037
+class Comparison(Study):
+    "The runs of every backbone, side by side."
+    @property
+    def folder(self) -> Path: return self.out / 'comparison'
+
+    @property
+    def runs(self) -> dict[str, Study]:
+        "Backbone -> its study."
+        if 'runs' not in self._values:
+            self._values['runs'] = {b: Study(self.settings, b, self.out, self.n_jobs, self.progress, self.listen) for b in self.settings.backbones}
+        return self._values['runs']
+
+    @property
+    def caption(self) -> str:
+        return ' '.join([super().caption, *(s.backbone.caption for s in self.runs.values())])
+
+# %% ../nbs/10_study.ipynb #c044
 def save_table(study:Study, table:pd.DataFrame, name:str, caption:str, index:bool=False) -> pd.DataFrame:
     "Write `table` as CSV, Markdown and LaTeX under the run's folder; returns it for display."
     folder, caption = study.folder / 'tables', f'{caption} {study.caption}'
@@ -468,20 +487,21 @@ def save_table(study:Study, table:pd.DataFrame, name:str, caption:str, index:boo
     return table.style.set_caption(caption) if index else table.style.hide(axis='index').set_caption(caption)
 
 def save_figure(study:Study, figure, name:str, caption:str):
-    "Write a figure, or the figure of an axes, as PNG and SVG with its caption inside; returns the figure."
-    figure = getattr(figure, 'figure', figure)
-    caption = f'{caption} {study.caption}'
-    figure.text(0, -.01, study.caption, fontsize=5.5, color='.45', ha='left', va='top', wrap=False)
-    for suffix, title in (('png', 'Description'), ('svg', 'Description')):
-        with whole(study.folder / 'figures' / f'{name}.{suffix}') as new: figure.savefig(new, metadata={title: caption, 'Date': None} if suffix == 'svg' else {title: caption})
+    "Write a figure, or the figure of some axes, as PNG and SVG with its caption inside; returns the figure."
+    figure = np.atleast_1d(figure).flat[0].figure
+    width = max(60, int(figure.get_size_inches()[0] * 26))  # characters of the small print that fit under the figure
+    figure.text(0, -.01, textwrap.fill(study.caption, width), fontsize=5, color='.45', ha='left', va='top')
+    for suffix, extra in dict(png={}, svg={'Date': None}).items():  # no date: the same figure is the same file
+        with whole(study.folder / 'figures' / f'{name}.{suffix}') as new:
+            figure.savefig(new, format=suffix, metadata={'Description': f'{caption} {study.caption}', **extra})
     return figure
 
-# %% ../nbs/10_study.ipynb #c044
+# %% ../nbs/10_study.ipynb #c046
 def metrics(study:Study) -> dict:
     "The run's numbers: the chosen classifier, the features, and every classifier's performance."
     lasso = study.selection.lasso
     return dict(cohort=study.cohort.name, label=study.cohort.label, backbone=study.backbone.name, protocol=study.settings.protocol,
-                best_classifier=best(study.searches), features=study.selection.counts, selected={f: float(c) for f, c in zip(lasso.selected_, lasso.coef_[lasso.coef_ != 0])},
+                best_classifier=best(study.searches), features=study.selection.counts, selected=lasso.coef_.to_dict(),
                 lasso_lambda=float(lasso.lambda_), cv_auc={n: s.cv_auc for n, s in study.searches.items()}, performance=study.performance.to_dict('records'))
 
 def notes(study:Study) -> list[str]:
@@ -494,7 +514,7 @@ def notes(study:Study) -> list[str]:
     if study.repeatability is None: said.append('There are no second readings of both readers: no feature was tested for repeatability.')
     return said + [f'No {SPLIT_TITLES[s].lower()}.' for s in SPLIT_TITLES if s not in cohort.splits]
 
-# %% ../nbs/10_study.ipynb #c045
+# %% ../nbs/10_study.ipynb #c047
 def _git_commit():
     "The checkout's commit, or None outside one."
     try: return subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=_PACKAGE, capture_output=True, text=True, check=True).stdout.strip()
@@ -511,7 +531,7 @@ def provenance(study:Study) -> dict:
                 vertebrae=len(study.cohort), label=study.cohort.label, synthetic=study.cohort.synthetic), versions=versions(), git_commit=_git_commit(),
                 seconds=study.seconds, notes=notes(study), methods=methods(study))
 
-# %% ../nbs/10_study.ipynb #c047
+# %% ../nbs/10_study.ipynb #c049
 def methods(study:Study) -> dict[str, str]:
     "One Methods sentence or two per stage, from the settings and results of this run."
     s, n, strict = study.settings, study.selection.counts, study.settings.protocol == 'strict'
@@ -532,8 +552,12 @@ def methods(study:Study) -> dict[str, str]:
                     f"{CLASSIFIERS[best(study.searches)].label} had the highest cross-validated macro AUC and was chosen.",
         evaluation='Discrimination was measured one-vs-rest with DeLong intervals; thresholds were fixed on the training set.')
 
-# %% ../nbs/10_study.ipynb #c049
-TRUSTED = ()
+# %% ../nbs/10_study.ipynb #c051
+TRUSTED = (
+    'collections.OrderedDict', 'lightgbm.basic.Booster', 'lightgbm.sklearn.LGBMClassifier', 'xgboost.core.Booster', 'xgboost.sklearn.XGBClassifier',
+    'ovf_dlr.classifiers.RareClassCalibration', 'ovf_dlr.fusion.CrossValidation', 'ovf_dlr.fusion.LassoFusion', 'ovf_dlr.fusion.LassoPath',
+    'ovf_dlr.fusion.RedundancyFilter', 'ovf_dlr.harmonise.ComBat', 'sklearn.calibration._CalibratedClassifier', 'sklearn.calibration._SigmoidCalibration',
+    'sklearn.metrics._dist_metrics.EuclideanDistance64', 'sklearn.metrics._dist_metrics.ManhattanDistance64', 'sklearn.neighbors._kd_tree.KDTree', 'sklearn.tree._tree.Tree')
 
 _PARTS = ('harmonise', 'radiomics_filter', 'dtl_filter', 'lasso', 'classifier')
 
@@ -588,7 +612,7 @@ class Model:
         chosen = Selection(card['repeatable'], parts['radiomics_filter'], parts['dtl_filter'], parts['lasso'], card['counts'])
         return cls(Network.load(folder / 'network'), chosen, parts['harmonise'], parts['classifier'], card)
 
-# %% ../nbs/10_study.ipynb #c050
+# %% ../nbs/10_study.ipynb #c052
 def write_artefacts(study:Study):
     "Write predictions.csv, metrics.json, manifest.json and the model folder of a run."
     with whole(study.folder / 'predictions.csv') as new: study.predictions.to_csv(new, index=False)
@@ -596,7 +620,7 @@ def write_artefacts(study:Study):
     write_json(study.folder / 'manifest.json', provenance(study))
     write_json(study.folder / 'metrics.json', metrics(study))
 
-# %% ../nbs/10_study.ipynb #c057
+# %% ../nbs/10_study.ipynb #c059
 REPORTS = dict(cohort=('cohort', 'segmentation', 'harmonisation'),
                backbone=('network', 'selection', 'classifiers', 'performance', 'explanation'),
                comparison=('backbone_comparison',))
