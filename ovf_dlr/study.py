@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PROTOCOLS', 'RESOURCES', 'STAGES', 'READERS', 'TRUSTED', 'REPORTS', 'Settings', 'data_folder', 'read_settings',
-           'Stage', 'stage', 'fingerprint', 'inspection', 'radiomics', 'second_readings', 'repeatability',
-           'harmonisation', 'center_accuracy', 'crops', 'network', 'embeddings', 'Selection', 'selection', 'fused',
-           'radscore', 'searches', 'predictions', 'performance', 'explanation', 'Weights', 'open_cohort', 'whole',
-           'write_json', 'Study', 'Comparison', 'save_table', 'save_figure', 'metrics', 'notes', 'versions',
-           'provenance', 'methods', 'Model', 'write_artefacts', 'report_path', 'execute_report']
+           'Stage', 'stage', 'fingerprint', 'hangs_on_backbone', 'inspection', 'radiomics', 'second_readings',
+           'repeatability', 'harmonisation', 'center_accuracy', 'crops', 'network', 'embeddings', 'Selection',
+           'selection', 'fused', 'radscore', 'searches', 'predictions', 'performance', 'explanation', 'Weights',
+           'open_cohort', 'whole', 'write_json', 'Study', 'Comparison', 'save_table', 'save_figure', 'metrics', 'notes',
+           'versions', 'provenance', 'methods', 'Model', 'write_artefacts', 'report_path', 'execute_report']
 
 # %% ../nbs/10_study.ipynb #c004
 import difflib
@@ -34,7 +34,6 @@ import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import skops.io
 import yaml
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
@@ -149,7 +148,12 @@ def _remembered(name, key, compute):
     "Body of every memoised stage: joblib keys it by `name` and `key` alone."
     return compute()
 
-# %% ../nbs/10_study.ipynb #c014
+# %% ../nbs/10_study.ipynb #c013
+def hangs_on_backbone(name:str) -> bool:
+    "Whether a stage, or anything it needs, depends on the backbone."
+    return name == 'backbone' or name in STAGES and any(map(hangs_on_backbone, STAGES[name].needs))
+
+# %% ../nbs/10_study.ipynb #c015
 def _radiomics_settings(resample_mm): return dict(resample_mm=resample_mm)
 
 def _look(key, case, settings):
@@ -184,7 +188,7 @@ def inspection(cohort, resample_mm, n_jobs, progress):
     if wrong := [w for _, ws in done for w in ws]: raise CohortError(cohort.source, pd.DataFrame(wrong))
     return pd.DataFrame([s for seen, _ in done for s in seen]).set_index('vertebra_id').loc[cohort.vertebrae.index]
 
-# %% ../nbs/10_study.ipynb #c016
+# %% ../nbs/10_study.ipynb #c017
 @stage('Radiomic features', 'preprocess radiomics')
 def radiomics(cohort, resample_mm, n_jobs, progress, memory):
     "One row of radiomic features per vertebra."
@@ -205,7 +209,7 @@ def repeatability(radiomics, second_readings):
     "ICC of every radiomic feature, within and between readers; None without readings."
     return None if second_readings is None else icc_table(radiomics, *second_readings)
 
-# %% ../nbs/10_study.ipynb #c018
+# %% ../nbs/10_study.ipynb #c019
 @stage('Harmonisation (ComBat)', 'harmonise')
 def harmonisation(cohort, radiomics, protocol):
     "The fitted ComBat and the harmonised radiomic features of every row."
@@ -214,7 +218,7 @@ def harmonisation(cohort, radiomics, protocol):
     combat = ComBat(mode='reference' if protocol == 'strict' else 'pooled').fit(radiomics[rows], center[rows])
     return combat, combat.transform(radiomics, center)
 
-# %% ../nbs/10_study.ipynb #c020
+# %% ../nbs/10_study.ipynb #c021
 @stage('Can the centre be told from the features?')
 def center_accuracy(cohort, radiomics, harmonisation, seed):
     "Balanced accuracy of naming the centre before and after ComBat, cross-validated by patient; None for a single centre."
@@ -225,7 +229,7 @@ def center_accuracy(cohort, radiomics, harmonisation, seed):
     score = lambda X: balanced_accuracy_score(center, cross_val_predict(model, X, center, cv=folds))
     return pd.Series({'as measured': score(radiomics), 'after ComBat': score(harmonisation[1]), 'chance': 1 / center.nunique()}, name='balanced accuracy')
 
-# %% ../nbs/10_study.ipynb #c022
+# %% ../nbs/10_study.ipynb #c023
 def _stack(crops, ids): return np.stack(list(crops.loc[ids]))
 
 @stage('Vertebral crops for the network', 'preprocess')
@@ -260,7 +264,7 @@ def embeddings(cohort, crops, network, backbone, protocol, cross_fit_folds, epoc
             folds=cross_fit_folds, settings=_training(epochs, batch_size, learning_rate, learning_rate_backbone, threads), seed=seed, memory=memory, progress=progress)
     return table
 
-# %% ../nbs/10_study.ipynb #c024
+# %% ../nbs/10_study.ipynb #c025
 @dataclass
 class Selection:
     "The fitted path from harmonised radiomics and embeddings to the fused features."
@@ -284,7 +288,7 @@ class Selection:
         "The DTL_Radscore of each row."
         return pd.Series(self.lasso.radscore(self.candidates(radiomics, embeddings)), radiomics.index, name='DTL_Radscore')
 
-# %% ../nbs/10_study.ipynb #c025
+# %% ../nbs/10_study.ipynb #c026
 @stage('Feature selection and fusion', 'fusion')
 def selection(cohort, harmonisation, embeddings, repeatability, icc_threshold, correlation_threshold, lasso_rule, folds, seed):
     "Fit ICC filter, redundancy elimination and LASSO on the training rows."
@@ -308,7 +312,7 @@ def fused(selection, harmonisation, embeddings): return selection.fused(harmonis
 @stage('DTL_Radscore', 'fusion')
 def radscore(selection, harmonisation, embeddings): return selection.radscore(harmonisation[1], embeddings)
 
-# %% ../nbs/10_study.ipynb #c027
+# %% ../nbs/10_study.ipynb #c028
 @stage('Eight classifiers by grid search', 'classifiers')
 def searches(cohort, fused, classifiers, grid, folds, seed, n_jobs, progress):
     "Each classifier's grid search on the training rows, folds grouped by patient."
@@ -327,7 +331,7 @@ def performance(predictions):
     "One-vs-rest performance of every classifier in every split."
     return performance_table(predictions)
 
-# %% ../nbs/10_study.ipynb #c029
+# %% ../nbs/10_study.ipynb #c030
 @stage('SHAP values', 'explain')
 def explanation(cohort, fused, searches, seed):
     "shap.Explanation of the chosen classifier, rows in cohort order."
@@ -335,7 +339,7 @@ def explanation(cohort, fused, searches, seed):
     train = cohort.vertebrae.index[cohort.vertebrae.split == 'train']
     return explain(searches[best(searches)].estimator, fused.loc[train], fused, seed=seed)
 
-# %% ../nbs/10_study.ipynb #c031
+# %% ../nbs/10_study.ipynb #c032
 @dataclass(frozen=True)
 class Weights:
     "A backbone and the file it comes from; `path` is None where there is none (random initialisation)."
@@ -361,7 +365,7 @@ def open_cohort(settings:Settings, progress:bool=False) -> Cohort:
         with whole(folder) as new: make_cohort(new, size, seed=settings.seed, progress=progress)
     return read_cohort(folder / 'manifest.csv', name=f'phantom {size}')
 
-# %% ../nbs/10_study.ipynb #c033
+# %% ../nbs/10_study.ipynb #c034
 @contextmanager
 def whole(path:str|Path):
     "A path to write a file or folder at; it takes the place of `path` only if the block succeeds."
@@ -378,7 +382,7 @@ def write_json(path, value):
     clean = json.loads(pd.Series([value], dtype=object).to_json(double_precision=15, orient='values', default_handler=str))[0]
     with whole(path) as new: new.write_text(json.dumps(clean, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + '\n')
 
-# %% ../nbs/10_study.ipynb #c035
+# %% ../nbs/10_study.ipynb #c036
 class Study:
     "One backbone's run over one cohort; stages are attributes, computed once and remembered under `data/cache`."
     def __init__(self,
@@ -388,8 +392,9 @@ class Study:
         n_jobs:int|None=None,      # processes for work over many films; all cores if not given
         progress:bool=False,       # show progress bars
         listen=None,               # called as listen(title, seconds, cached) after each stage
+        shared=None,               # a study of the same settings, to take from what does not hang on the backbone
     ):
-        self.settings, self.backbone_name, self.listen = settings, backbone, listen
+        self.settings, self.backbone_name, self.listen, self.shared = settings, backbone, listen, shared
         self.out = Path(out) if out else data_folder() / 'results' / settings.name
         self.n_jobs, self.progress = n_jobs or joblib.cpu_count(), progress
         self.cache = data_folder() / 'cache'
@@ -408,7 +413,8 @@ class Study:
 
     @property
     def cohort(self) -> Cohort:
-        if 'cohort' not in self._values: self._values['cohort'] = open_cohort(self.settings, self.progress)
+        if 'cohort' not in self._values:
+            self._values['cohort'] = self.shared.cohort if self.shared else open_cohort(self.settings, self.progress)
         return self._values['cohort']
 
     @property
@@ -435,6 +441,7 @@ class Study:
 
     def __getattr__(self, name):
         if name.startswith('_') or name not in STAGES: raise AttributeError(f'{name!r} is no stage; stages are ' + ', '.join(STAGES))
+        if self.shared and not hangs_on_backbone(name): return getattr(self.shared, name)
         if name not in self._values: self._values[name] = self._obtain(name)
         return self._values[name]
 
@@ -460,7 +467,7 @@ class Study:
         if self.listen: self.listen(STAGES[name].title, self.seconds[name], cached)
         return value
 
-# %% ../nbs/10_study.ipynb #c037
+# %% ../nbs/10_study.ipynb #c038
 class Comparison(Study):
     "The runs of every backbone, side by side."
     @property
@@ -470,14 +477,14 @@ class Comparison(Study):
     def runs(self) -> dict[str, Study]:
         "Backbone -> its study."
         if 'runs' not in self._values:
-            self._values['runs'] = {b: Study(self.settings, b, self.out, self.n_jobs, self.progress, self.listen) for b in self.settings.backbones}
+            self._values['runs'] = {b: Study(self.settings, b, self.out, self.n_jobs, self.progress, self.listen, shared=self) for b in self.settings.backbones}
         return self._values['runs']
 
     @property
     def caption(self) -> str:
         return ' '.join([super().caption, *(s.backbone.caption for s in self.runs.values())])
 
-# %% ../nbs/10_study.ipynb #c044
+# %% ../nbs/10_study.ipynb #c045
 def save_table(study:Study, table:pd.DataFrame, name:str, caption:str, index:bool=False) -> pd.DataFrame:
     "Write `table` as CSV, Markdown and LaTeX under the run's folder; returns it for display."
     folder, caption = study.folder / 'tables', f'{caption} {study.caption}'
@@ -496,7 +503,7 @@ def save_figure(study:Study, figure, name:str, caption:str):
             figure.savefig(new, format=suffix, metadata={'Description': f'{caption} {study.caption}', **extra})
     return figure
 
-# %% ../nbs/10_study.ipynb #c046
+# %% ../nbs/10_study.ipynb #c047
 def metrics(study:Study) -> dict:
     "The run's numbers: the chosen classifier, the features, and every classifier's performance."
     lasso = study.selection.lasso
@@ -514,7 +521,7 @@ def notes(study:Study) -> list[str]:
     if study.repeatability is None: said.append('There are no second readings of both readers: no feature was tested for repeatability.')
     return said + [f'No {SPLIT_TITLES[s].lower()}.' for s in SPLIT_TITLES if s not in cohort.splits]
 
-# %% ../nbs/10_study.ipynb #c047
+# %% ../nbs/10_study.ipynb #c048
 def _git_commit():
     "The checkout's commit, or None outside one."
     try: return subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=_PACKAGE, capture_output=True, text=True, check=True).stdout.strip()
@@ -531,7 +538,7 @@ def provenance(study:Study) -> dict:
                 vertebrae=len(study.cohort), label=study.cohort.label, synthetic=study.cohort.synthetic), versions=versions(), git_commit=_git_commit(),
                 seconds=study.seconds, notes=notes(study), methods=methods(study))
 
-# %% ../nbs/10_study.ipynb #c049
+# %% ../nbs/10_study.ipynb #c050
 def methods(study:Study) -> dict[str, str]:
     "One Methods sentence or two per stage, from the settings and results of this run."
     s, n, strict = study.settings, study.selection.counts, study.settings.protocol == 'strict'
@@ -552,7 +559,7 @@ def methods(study:Study) -> dict[str, str]:
                     f"{CLASSIFIERS[best(study.searches)].label} had the highest cross-validated macro AUC and was chosen.",
         evaluation='Discrimination was measured one-vs-rest with DeLong intervals; thresholds were fixed on the training set.')
 
-# %% ../nbs/10_study.ipynb #c051
+# %% ../nbs/10_study.ipynb #c052
 TRUSTED = (
     'collections.OrderedDict', 'lightgbm.basic.Booster', 'lightgbm.sklearn.LGBMClassifier', 'xgboost.core.Booster', 'xgboost.sklearn.XGBClassifier',
     'ovf_dlr.classifiers.RareClassCalibration', 'ovf_dlr.fusion.CrossValidation', 'ovf_dlr.fusion.LassoFusion', 'ovf_dlr.fusion.LassoPath',
@@ -590,6 +597,7 @@ class Model:
 
     def save(self, folder:str|Path):
         "Write the model's folder, whole or not at all."
+        import skops.io  # brings torch along: seconds, for those who save or load a model
         parts = dict(zip(_PARTS, (self.combat, self.selection.radiomics_filter, self.selection.dtl_filter, self.selection.lasso, self.classifier)))
         with whole(folder) as new:
             new.mkdir(); self.network.save(new / 'network'); skops.io.dump(parts, new / 'pipeline.skops')
@@ -599,6 +607,7 @@ class Model:
     @classmethod
     def load(cls, folder:str|Path):
         "Read a model's folder. Raises `ValueError` if a file is missing, changed, or holds a type that is not on the list."
+        import skops.io
         from ovf_dlr.transfer import Network
         folder = Path(folder)
         if not (folder / 'card.json').is_file(): raise FileNotFoundError(f"no model in '{folder}': there is no card.json; give the `model` folder of a run")
@@ -612,7 +621,7 @@ class Model:
         chosen = Selection(card['repeatable'], parts['radiomics_filter'], parts['dtl_filter'], parts['lasso'], card['counts'])
         return cls(Network.load(folder / 'network'), chosen, parts['harmonise'], parts['classifier'], card)
 
-# %% ../nbs/10_study.ipynb #c052
+# %% ../nbs/10_study.ipynb #c053
 def write_artefacts(study:Study):
     "Write predictions.csv, metrics.json, manifest.json and the model folder of a run."
     with whole(study.folder / 'predictions.csv') as new: study.predictions.to_csv(new, index=False)
@@ -620,7 +629,7 @@ def write_artefacts(study:Study):
     write_json(study.folder / 'manifest.json', provenance(study))
     write_json(study.folder / 'metrics.json', metrics(study))
 
-# %% ../nbs/10_study.ipynb #c059
+# %% ../nbs/10_study.ipynb #c060
 REPORTS = dict(cohort=('cohort', 'segmentation', 'harmonisation'),
                backbone=('network', 'selection', 'classifiers', 'performance', 'explanation'),
                comparison=('backbone_comparison',))
@@ -640,5 +649,6 @@ def execute_report(
     known = papermill.inspect_notebook(source)
     for p in set(parameters) - set(known): raise ValueError(f"report '{name}' has no parameter {p!r}; it has {', '.join(known)}")
     with whole(target) as new:
-        papermill.execute_notebook(source, new, parameters, kernel_name='python3', cwd=source.parent, progress_bar=False, log_output=False)
+        papermill.execute_notebook(source, new, parameters, kernel_name='python3', cwd=source.parent, progress_bar=False, log_output=False,
+                                   extra_arguments=['--IPKernelApp.log_level=50'])  # kernels talk of transport security on start
     return target
