@@ -25,13 +25,16 @@ from tqdm.auto import tqdm
 
 from . import __version__
 from .cohort import CohortError, flow_table, read_cohort
+from .harmonise import SmallCentreWarning
 from .phantom import SIZES, make_cohort
-from .study import REPORTS, STAGES, Model, Settings, Study, data_folder, execute_report, hangs_on_backbone, read_settings, whole, write_artefacts
+from .study import REPORTS, STAGES, Model, Settings, Study, data_folder, execute_report, hangs_on_backbone, inspection, read_settings, whole, write_artefacts
 
 # %% ../nbs/11_cli.ipynb #c005
 app = typer.Typer(name='ovf-dlr', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help='Deep learning radiomics of osteoporotic vertebral fractures on lateral spine radiographs. Research use only.')
 say = Console(highlight=False, soft_wrap=True)
+
+warnings.filterwarnings('ignore', message='A worker stopped while some jobs')  # joblib renews a worker that has grown; nothing is lost
 
 @contextmanager
 def clear_errors():
@@ -132,6 +135,12 @@ def run(
     say.print(f"[bold green]Finished[/] in {(time.perf_counter() - start) / 60:.1f} minutes. Start here: {index}")
 
 # %% ../nbs/11_cli.ipynb #c013
+def _remarks(seen):
+    "Say what is unusual about films and masks, though not wrong."
+    if (n := int((~seen.spacing_known).sum())):
+        say.print(f'[yellow]Warning:[/] {n} of {len(seen)} vertebrae lie on films without pixel size. 1 mm per pixel is assumed, so sizes and textures are not those of other films; give the true size in a `spacing` column (mm).')
+    if (n := int(seen.touches_border.sum())): say.print(f"[yellow]Warning:[/] {n} of {len(seen)} masks touch the film's edge: is the vertebral body cut off?")
+
 @app.command()
 def check(
     manifest:Annotated[Path, typer.Option(help='CSV or Excel, one row per vertebra.')],
@@ -140,13 +149,12 @@ def check(
 ):
     "Check a cohort: every problem at once, or the flow of patients into the sets."
     with clear_errors():
-        study = Study(Settings(cohort=str(manifest.resolve()), seed=seed), n_jobs=n_jobs, progress=sys.stderr.isatty())
+        study = Study(Settings(cohort=str(manifest), seed=seed), n_jobs=n_jobs, progress=sys.stderr.isatty())
         seen = study.inspection
         table = Table('center', 'set', 'patients', 'vertebrae', title=f'{manifest}: usable')
         for (center, split), row in flow_table(study.cohort).iterrows(): table.add_row(center, split, str(row.patients), str(row.vertebrae))
         say.print(table)
-        if (n := int((~seen.spacing_known).sum())): say.print(f'[yellow]Note:[/] {n} vertebrae lie on films without pixel size; give it in a `spacing` column (mm), or 1 mm is assumed.')
-        if (n := int(seen.touches_border.sum())): say.print(f"[yellow]Note:[/] {n} masks touch the film's edge.")
+        _remarks(seen)
         if study.cohort.readings is None: say.print('[yellow]Note:[/] no readings.csv: repeatability will not be tested.')
 
 # %% ../nbs/11_cli.ipynb #c015
@@ -172,10 +180,11 @@ def predict(
     "Score new vertebrae with a trained model: three probabilities, the class and the DTL_Radscore."
     with clear_errors():
         frozen = Model.load(model)
-        cohort = read_cohort(manifest, require_class=False)
+        cohort, n_jobs = read_cohort(manifest, require_class=False), n_jobs or joblib.cpu_count()
+        _remarks(inspection(cohort, frozen.card['resample_mm'], n_jobs, sys.stderr.isatty()))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
-            scores = frozen.predict(cohort.vertebrae, n_jobs or joblib.cpu_count(), sys.stderr.isatty())
-        for text in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)): say.print(f'[yellow]Warning:[/] {escape(text)}')
+            scores = frozen.predict(cohort.vertebrae, n_jobs, sys.stderr.isatty())
+        for text in dict.fromkeys(str(w.message) for w in caught if w.category is SmallCentreWarning): say.print(f'[yellow]Warning:[/] {escape(text)}')
         with whole(out) as new: scores.round(6).to_csv(new)
     say.print(f"{len(scores)} vertebrae scored by {frozen.card['classifier']} on {frozen.card['backbone']} features: {out}\n{escape(frozen.card['use'])} Trained on: {escape(frozen.card['cohort'])}")

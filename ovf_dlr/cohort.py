@@ -382,6 +382,6 @@ def plot_flow(
         ax.annotate('', (cx[c], .675), (.5, .82), arrowprops=arrow)
     for s in cohort.splits:
         rows = v[v.split == s]
-        _box(ax, sx[s], .14, f"{SPLIT_TITLES[s]}\n{rows.patient_id.nunique()} patients\n{len(rows)} vertebrae", color='C3', width=.235)
+        _box(ax, sx[s], .14, f"{SPLIT_TITLES[s]}\n{rows.patient_id.nunique()} patients\n{len(rows)} vertebrae", color='C3', width=.215)
     for c, s in flow.index: ax.annotate('', (sx[s], .255), (cx[c], .445), arrowprops=arrow)
     return ax

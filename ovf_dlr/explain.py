@@ -114,7 +114,7 @@ def plot_global(
     for k, column in enumerate(table): ax.barh(table.index, table[column], left=left, color=f'C{k}', height=.7, label=column); left += table[column].to_numpy()
     ax.set(xlabel=f'Mean |SHAP value| ({unit(explanation)})', title=f'{title} (n = {len(explanation.values)})', ylim=(-.6, len(table) - .4))
     ax.tick_params(axis='y', length=0)
-    ax.legend(loc='lower right')
+    ax.legend(loc='center left', bbox_to_anchor=(1, .5))
     return ax
 
 # %% ../nbs/09_explain.ipynb #c024

@@ -480,5 +480,5 @@ def plot_coefficients(
     ax.axvline(0, color='C7', lw=.7)
     ax.set(xlabel='Coefficient per SD', title=f'DTL_Radscore, {len(weight)} features', ylim=(-.6, len(weight) - .4))
     ax.tick_params(axis='y', length=0)
-    ax.legend([Patch(color=SOURCE_COLOUR[k]) for k in SOURCES], [f'{k} ({(weight.source == k).sum()})' for k in SOURCES], loc='lower right')
+    ax.legend([Patch(color=SOURCE_COLOUR[k]) for k in SOURCES], [f'{k} ({(weight.source == k).sum()})' for k in SOURCES], loc='center left', bbox_to_anchor=(1, .5))
     return ax

@@ -493,11 +493,17 @@ def save_table(study:Study, table:pd.DataFrame, name:str, caption:str, index:boo
     with whole(folder / f'{name}.tex') as new: new.write_text(table.to_latex(index=index, caption=caption, label=f'tab:{name}', escape=True))
     return table.style.set_caption(caption) if index else table.style.hide(axis='index').set_caption(caption)
 
+def _small_print(figure, text):
+    "The caption's facts in small grey letters below everything the figure holds."
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches()
+    bottom = min(0, figure.get_tightbbox().y0) - .06  # inches
+    figure.text(0, bottom / height, textwrap.fill(text, max(60, int(width * 26))), fontsize=5, color='.45', ha='left', va='top')
+
 def save_figure(study:Study, figure, name:str, caption:str):
     "Write a figure, or the figure of some axes, as PNG and SVG with its caption inside; returns the figure."
     figure = np.atleast_1d(figure).flat[0].figure
-    width = max(60, int(figure.get_size_inches()[0] * 26))  # characters of the small print that fit under the figure
-    figure.text(0, -.01, textwrap.fill(study.caption, width), fontsize=5, color='.45', ha='left', va='top')
+    _small_print(figure, study.caption)
     for suffix, extra in dict(png={}, svg={'Date': None}).items():  # no date: the same figure is the same file
         with whole(study.folder / 'figures' / f'{name}.{suffix}') as new:
             figure.savefig(new, format=suffix, metadata={'Description': f'{caption} {study.caption}', **extra})

@@ -713,6 +713,7 @@ def plot_activation(
     crop:np.ndarray,              # (H, W) in [0, 1]
     cam:np.ndarray,               # (H, W) from `activation_map`
     mask:np.ndarray|None=None,    # (H, W) bool, outlined
+    colorbar:bool=True,           # False: the scale is plain, or shown elsewhere
     ax=None,                      # matplotlib axes
 ):
     "A class activation map over its crop: red speaks for the class, blue against it, grey neither."
@@ -720,7 +721,7 @@ def plot_activation(
     ax.imshow(crop, vmin=0, vmax=1)
     shade = ax.imshow(cam, cmap='RdBu_r', vmin=-limit, vmax=limit, alpha=np.clip(.7*abs(cam)/limit, 0, 1))
     if mask is not None: ax.contour(mask, [.5], colors='w', linewidths=.8)
-    ax.figure.colorbar(plt.cm.ScalarMappable(shade.norm, shade.cmap), ax=ax, shrink=.8, label='adds to the score (logit)')
+    if colorbar: ax.figure.colorbar(plt.cm.ScalarMappable(shade.norm, shade.cmap), ax=ax, shrink=.8, label='adds to the score (logit)')
     ax.set_axis_off()
     return ax
 

@@ -1,0 +1,72 @@
+"The study on images nobody here made: real radiographs scored by a trained model, real vertebral bodies through the whole study."
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from conftest import command
+from ovf_dlr.study import REPORTS
+
+LABEL = "deformity class from mask geometry, not a clinical grade"
+
+
+@pytest.fixture(scope="module")
+def films(shared, tmp_path_factory):
+    "Manifest of the 15 vertebral bodies on two full-size radiographs; they have no class and no pixel size."
+    folder = tmp_path_factory.mktemp("films")
+    rows = []
+    for film, bodies in (("Damaged_LAT", 4), ("Normal_LAT", 11)):
+        for part in ("image", "vertebra_labels"):
+            shutil.copy(shared / "data/spine_xray/derived" / f"{film}_{part}.nii.gz", folder)
+        rows += [dict(vertebra_id=f"{film}_{i}", patient_id=film, center="spine_xray", image=f"{film}_image.nii.gz",
+                      mask=f"{film}_vertebra_labels.nii.gz", mask_label=i) for i in _labels(folder / f"{film}_vertebra_labels.nii.gz", bodies)]
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    return folder / "manifest.csv"
+
+
+def _labels(path, n):
+    "The labels of a mask, which are n."
+    import numpy as np
+    import SimpleITK as sitk
+
+    found = [int(x) for x in np.unique(sitk.GetArrayFromImage(sitk.ReadImage(path))) if x]
+    assert len(found) == n
+    return found
+
+
+def test_full_size_radiographs_are_scored_with_a_warning(films, smoke_run, data, tmp_path):
+    done = command(data, "predict", "--model", smoke_run / "random" / "model", "--manifest", films, "--out", tmp_path / "scores.csv")
+    assert "15 of 15 vertebrae lie on films without pixel size" in done.stdout
+    assert "Research use only" in done.stdout
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert len(scores) == 15 and not scores.isna().any(axis=None)
+    assert ((scores[["p0", "p1", "p2"]].sum(axis=1) - 1).abs() < 1e-4).all()
+
+
+def test_a_few_new_rows_are_not_harmonised_and_say_so(films, smoke_run, data, tmp_path):
+    few = films.with_name("few.csv")
+    pd.read_csv(films).head(3).to_csv(few, index=False)
+    done = command(data, "predict", "--model", smoke_run / "random" / "model", "--manifest", few, "--out", tmp_path / "scores.csv")
+    assert done.stdout.count("Warning:") >= 2, done.stdout
+
+
+def test_check_finds_the_real_cohort_usable(shared, data):
+    done = command(data, "check", "--manifest", shared / "data/spine_mr/manifest.csv")
+    assert "usable" in done.stdout and "prospective" in done.stdout
+
+
+@pytest.mark.heavy
+def test_the_whole_study_on_456_real_bodies(shared, data, tmp_path):
+    out = tmp_path / "spine_mr"
+    command(data, "run", "--params", "demo", "--manifest", shared / "data/spine_mr/manifest.csv", "--label", LABEL, "--out", out)
+    for backbone in ("random", "random-2"):
+        metrics = json.loads((out / backbone / "metrics.json").read_text())
+        assert metrics["label"] == LABEL
+        assert {p.stem for p in (out / backbone / "notebooks").glob("*.ipynb")} == set(REPORTS["backbone"])
+        assert len(pd.read_csv(out / backbone / "predictions.csv")) == 8 * 456
+    for table in out.rglob("tables/*.md"):
+        assert LABEL in table.read_text().splitlines()[0]
+    for figure in out.rglob("figures/*.png"):
+        assert LABEL in Image.open(figure).text["Description"]
