@@ -32,9 +32,7 @@ from .study import REPORTS, STAGES, Model, Settings, Study, data_folder, execute
 # %% ../nbs/11_cli.ipynb #c005
 app = typer.Typer(name='ovf-dlr', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help='Deep learning radiomics of osteoporotic vertebral fractures on lateral spine radiographs. Research use only.')
-say = Console(highlight=False, soft_wrap=True)
-
-warnings.filterwarnings('ignore', message='A worker stopped while some jobs')  # joblib renews a worker that has grown; nothing is lost
+say = Console(highlight=False, soft_wrap=True, force_jupyter=False)
 
 @contextmanager
 def clear_errors():

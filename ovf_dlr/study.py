@@ -156,6 +156,8 @@ def hangs_on_backbone(name:str) -> bool:
 # %% ../nbs/10_study.ipynb #c015
 def _radiomics_settings(resample_mm): return dict(resample_mm=resample_mm)
 
+warnings.filterwarnings('ignore', message='A worker stopped while some jobs')  # joblib renews a worker that has grown; nothing is lost
+
 def _look(key, case, settings):
     "One vertebra of the inspection table."
     region_of(case, settings)  # refuses a mask too small to measure
