@@ -30,7 +30,7 @@ from .phantom import SIZES, make_cohort
 from .study import REPORTS, STAGES, Model, Settings, Study, data_folder, execute_report, hangs_on_backbone, inspection, read_settings, whole, write_artefacts
 
 # %% ../nbs/11_cli.ipynb #c005
-app = typer.Typer(name='ovf-dlr', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+app = typer.Typer(name='ovf-dlr', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help='Deep learning radiomics of osteoporotic vertebral fractures on lateral spine radiographs. Research use only.')
 say = Console(highlight=False, soft_wrap=True, force_jupyter=False)
 
