@@ -7,6 +7,8 @@ __all__ = ['app', 'say', 'clear_errors', 'main', 'write_index', 'run', 'check', 
 
 # %% ../nbs/11_cli.ipynb #c004
 import logging
+import os
+import shutil
 import sys
 import time
 import warnings
@@ -27,7 +29,7 @@ from . import __version__
 from .cohort import CohortError, flow_table, read_cohort
 from .harmonise import SmallCentreWarning
 from .phantom import SIZES, make_cohort
-from .study import REPORTS, STAGES, Model, Settings, Study, data_folder, execute_report, hangs_on_backbone, inspection, read_settings, whole, write_artefacts
+from .study import REPORTS, STAGES, Model, Settings, Study, data_folder, execute_report, hangs_on_backbone, inspection, read_settings, sweep, whole, write_artefacts
 
 # %% ../nbs/11_cli.ipynb #c005
 app = typer.Typer(name='ovf-dlr', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -48,16 +50,17 @@ def main(version:Annotated[bool, typer.Option('--version', help='Show the versio
     if version: say.print(f'ovf-dlr {__version__}'); raise typer.Exit()
 
 # %% ../nbs/11_cli.ipynb #c007
-def _settings(params, manifest, backbone, label, protocol, seed):
+def _settings(params, manifest, backbone, label, protocol, seed, allow_outside):
     "The parameter file, overruled by what was given on the command line."
-    given = dict(cohort=str(Path(manifest).resolve()) if manifest else None, backbones=tuple(backbone or ()) or None, label=label, protocol=protocol, seed=seed,
+    given = dict(cohort=str(Path(manifest).resolve()) if manifest else None, backbones=tuple(backbone or ()) or None, label=label, protocol=protocol, seed=seed, allow_outside=allow_outside or None,
                  name=Path(manifest).resolve().parent.name if manifest else None)
     return read_settings(params, **{k: v for k, v in given.items() if v is not None})
 
 def _listener(where):
     "Prints one line per finished stage."
-    def listen(title, seconds, cached):
+    def listen(title, seconds, cached, warned):
         say.print(f"  [green]done[/] {where:12} {title:45} {'on disk' if cached else f'{seconds:7.1f} s'}")
+        for text in warned: say.print(f'       [yellow]note[/] {escape(text)}')
     return listen
 
 def _compute(study, names):
@@ -87,6 +90,17 @@ def _reports(settings, out, n_jobs):
         say.print(f"  [green]done[/] {'report':12} {title:45} {seconds:7.1f} s")
 
 # %% ../nbs/11_cli.ipynb #c010
+def _claim(settings, out):
+    "Write the settings into the run's folder, unless it holds a run with others."
+    mine = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()}
+    path = Path(out) / 'settings.yml'
+    theirs = yaml.safe_load(path.read_text()) if path.is_file() else mine
+    if other := [f'{k}: {theirs.get(k)!r} there, {v!r} now' for k, v in mine.items() if theirs.get(k) != v]:
+        raise ValueError(f"'{out}' holds a run with other settings ({'; '.join(other)}); name another folder with --out, or delete this one")
+    sweep(out)
+    with whole(path) as new: new.write_text(yaml.safe_dump(mine, sort_keys=False))
+
+# %% ../nbs/11_cli.ipynb #c013
 def write_index(settings:Settings, out:str|Path) -> Path:
     "`INDEX.md`: every table, figure and file of a run, with links."
     out, lines = Path(out), [f'# {settings.name}', '']
@@ -100,7 +114,7 @@ def write_index(settings:Settings, out:str|Path) -> Path:
     with whole(out / 'INDEX.md') as new: new.write_text('\n'.join(lines))
     return out / 'INDEX.md'
 
-# %% ../nbs/11_cli.ipynb #c011
+# %% ../nbs/11_cli.ipynb #c014
 @app.command()
 def run(
     params:Annotated[str, typer.Option(help='Parameter file: a name of data/params or a path.')]='demo',
@@ -110,29 +124,33 @@ def run(
     label:Annotated[Optional[str], typer.Option(help='What your class is, for every caption.')]=None,
     protocol:Annotated[Optional[str], typer.Option(help='strict or paper.')]=None,
     seed:Annotated[Optional[int], typer.Option(help='Seed of every random choice.')]=None,
+    allow_outside:Annotated[bool, typer.Option(help="May images lie outside the manifest's folder?")]=False,
     reports:Annotated[bool, typer.Option(help='Draw tables and figures.')]=True,
     n_jobs:Annotated[Optional[int], typer.Option(help='Processes; all cores if not given.')]=None,
 ):
     "Run the whole study: every stage, every table and figure, one model per backbone."
     start = time.perf_counter()
     with clear_errors():
-        settings = _settings(params, manifest, backbone, label, protocol, seed)
+        settings = _settings(params, manifest, backbone, label, protocol, seed, allow_outside)
         out = Path(out or data_folder() / 'results' / settings.name).resolve()
+        os.environ['OVF_DLR_DATA'] = str(data_folder())  # the reports' kernels run in another folder
         open_ = lambda b, shared=None: Study(settings, b, out, n_jobs, progress=sys.stderr.isatty(), listen=_listener(b or 'cohort'), shared=shared)
         shared = open_(None)
         say.print(f"[bold]{settings.name}[/]: {len(shared.cohort)} vertebrae, backbones {', '.join(settings.backbones)}, protocol {settings.protocol}. {escape(shared.cohort.caption)}")
-        with whole(out / 'settings.yml') as new: new.write_text(yaml.safe_dump({k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()}, sort_keys=False))
+        _claim(settings, out)
         studies = [open_(b, shared) for b in settings.backbones]
         for s in studies: s.backbone  # weights that are missing are named now, not after an hour of radiomics
         _compute(shared, [n for n in STAGES if not hangs_on_backbone(n)])
         for s in studies:
             _compute(s, filter(hangs_on_backbone, STAGES))
             write_artefacts(s)
-        if reports: _reports(settings, out, shared.n_jobs)
+        if reports:
+            for old in [p for k in ('tables', 'figures', 'notebooks') for p in out.glob(f'*/{k}')]: shutil.rmtree(old)
+            _reports(settings, out, shared.n_jobs)
         index = write_index(settings, out)
     say.print(f"[bold green]Finished[/] in {(time.perf_counter() - start) / 60:.1f} minutes. Start here: {index}")
 
-# %% ../nbs/11_cli.ipynb #c013
+# %% ../nbs/11_cli.ipynb #c016
 def _remarks(seen):
     "Say what is unusual about films and masks, though not wrong."
     if (n := int((~seen.spacing_known).sum())):
@@ -143,11 +161,12 @@ def _remarks(seen):
 def check(
     manifest:Annotated[Path, typer.Option(help='CSV or Excel, one row per vertebra.')],
     seed:Annotated[int, typer.Option(help='Of the 8:2 split, where the manifest has none.')]=0,
+    allow_outside:Annotated[bool, typer.Option(help="May images lie outside the manifest's folder?")]=False,
     n_jobs:Annotated[Optional[int], typer.Option(help='Processes; all cores if not given.')]=None,
 ):
     "Check a cohort: every problem at once, or the flow of patients into the sets."
     with clear_errors():
-        study = Study(Settings(cohort=str(manifest), seed=seed), n_jobs=n_jobs, progress=sys.stderr.isatty())
+        study = Study(Settings(cohort=str(manifest), seed=seed, allow_outside=allow_outside), n_jobs=n_jobs, progress=sys.stderr.isatty())
         seen = study.inspection
         table = Table('center', 'set', 'patients', 'vertebrae', title=f'{manifest}: usable')
         for (center, split), row in flow_table(study.cohort).iterrows(): table.add_row(center, split, str(row.patients), str(row.vertebrae))
@@ -155,7 +174,7 @@ def check(
         _remarks(seen)
         if study.cohort.readings is None: say.print('[yellow]Note:[/] no readings.csv: repeatability will not be tested.')
 
-# %% ../nbs/11_cli.ipynb #c015
+# %% ../nbs/11_cli.ipynb #c018
 @app.command()
 def phantom(
     out:Annotated[Path, typer.Option(help='New folder for the cohort.')],
@@ -173,12 +192,13 @@ def predict(
     model:Annotated[Path, typer.Option(help='The `model` folder of a run.')],
     manifest:Annotated[Path, typer.Option(help='Vertebrae to score: vertebra_id, patient_id, center, image, mask; no class needed.')],
     out:Annotated[Path, typer.Option(help='CSV to write.')],
+    allow_outside:Annotated[bool, typer.Option(help="May images lie outside the manifest's folder?")]=False,
     n_jobs:Annotated[Optional[int], typer.Option(help='Processes; all cores if not given.')]=None,
 ):
     "Score new vertebrae with a trained model: three probabilities, the class and the DTL_Radscore."
     with clear_errors():
         frozen = Model.load(model)
-        cohort, n_jobs = read_cohort(manifest, require_class=False), n_jobs or joblib.cpu_count()
+        cohort, n_jobs = read_cohort(manifest, require_class=False, allow_outside=allow_outside), n_jobs or joblib.cpu_count()
         _remarks(inspection(cohort, frozen.card['resample_mm'], n_jobs, sys.stderr.isatty()))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')

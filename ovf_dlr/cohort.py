@@ -126,6 +126,10 @@ def _to_numbers(table, schema):
         table = table.assign(**{name: numbers})
     return table, problems
 
+def _without_blanks(table):
+    "A template's optional columns that were left blank say nothing: they go."
+    return table[[c for c in table if table[c].notna().any() or c in MANIFEST.columns and MANIFEST.columns[c].required]]
+
 def _respell(table):
     "Write `f`, `FEMALE`, `acute` the one way the tables use."
     for name in set(_SPELLINGS) & set(table.columns):
@@ -185,13 +189,15 @@ def split_by_patient(
 
 # %% ../nbs/00_cohort.ipynb #c032
 def _split_problems(table, require_class):
-    "A patient in two splits, no training rows, a class without training rows."
+    "A patient in two splits, no training rows, nothing held out, a class with too few training patients."
     several = table.groupby('patient_id').split.transform('nunique') > 1
     problems = _rows(table, several.to_numpy(), 'patient_id', 'this patient stands in more than one split', 'keep all vertebrae of a patient in one split')
     train = table[table.split == 'train']
     if require_class and not len(train): problems.append(problem('', 'split', None, 'no row is in `train`', 'mark the training rows'))
-    missing = [c for c in CLASSES if not (train.fracture_class == c).any()] if require_class and len(train) else []
-    return problems + [problem('', 'fracture_class', c, f'no training vertebra of class {c}', 'three classes are needed to train') for c in missing]
+    if not require_class or not len(train): return problems
+    if len(train) == len(table): problems.append(problem('', 'split', None, 'every row is in `train`', 'keep patients aside to judge the model on'))
+    patients = {c: train.patient_id[(train.fracture_class == c).fillna(False)].nunique() for c in CLASSES}
+    return problems + [problem('', 'fracture_class', c, f'class {c} has {n} training patient{"s" * (n != 1)}', 'training and its folds need at least 2 of each class') for c, n in patients.items() if n < 2]
 
 # %% ../nbs/00_cohort.ipynb #c034
 def _resolve(table, root, columns, allow_outside):
@@ -202,7 +208,7 @@ def _resolve(table, root, columns, allow_outside):
         known = {p: (p.is_file(), p.is_relative_to(root)) for p in set(paths.dropna())}
         problems += _rows(table, [pd.notna(p) and not known[p][0] for p in paths], name, 'file not found', f"paths are relative to the manifest's folder")
         if not allow_outside:
-            problems += _rows(table, [pd.notna(p) and known[p][0] and not known[p][1] for p in paths], name, "leaves the cohort's folder", 'move the file, or allow it with allow_outside')
+            problems += _rows(table, [pd.notna(p) and known[p][0] and not known[p][1] for p in paths], name, "leaves the cohort's folder", 'move the file, or allow it: --allow-outside, or allow_outside in the parameters')
         table = table.assign(**{name: paths.map(str, na_action='ignore')})
     return table, problems
 
@@ -233,17 +239,15 @@ class Cohort:
     @property
     def digest(self) -> str:
         "Fingerprint of the rows and of the content of every file they name."
-        paths = sorted({*self.vertebrae.image, *self.vertebrae['mask'], *([] if self.readings is None else self.readings['mask'])})
-        h = hashlib.sha256()
-        for p in paths: h.update(hashlib.sha256(Path(p).read_bytes()).digest())
-        for t in (self.vertebrae, self.readings):
-            if t is not None: h.update(t.drop(columns=['image', 'mask'], errors='ignore').to_csv().encode())
-        return h.hexdigest()
+        tables = [t for t in (self.vertebrae, self.readings) if t is not None]
+        content = {p: hashlib.sha256(Path(p).read_bytes()).hexdigest() for t in tables for c in {'image', 'mask'} & set(t) for p in t[c].unique()}
+        rows = [t.assign(**{c: t[c].map(content) for c in {'image', 'mask'} & set(t)}).to_csv() for t in tables]
+        return hashlib.sha256('\n'.join(rows).encode()).hexdigest()
 
 # %% ../nbs/00_cohort.ipynb #c038
 READINGS = pa.DataFrameSchema({
     'vertebra_id': _column(str, required=True, title='a vertebra of the manifest'),
-    'reader': _column(str, required=True, title='A drew the manifest\'s masks; B is the second reader'),
+    'reader': _column(str, pa.Check.isin(['A', 'B']), required=True, title='A drew the manifest\'s masks; B is the second reader'),
     'session': _column('Int64', pa.Check.ge(1), required=True, title='1 for a first reading, 2 for a repeat'),
     'mask': _column(str, required=True, title='delineation, path relative to the manifest'),
     'mask_label': _column('Int64', pa.Check.ge(1), title='label in a multi-label mask'),
@@ -286,7 +290,7 @@ def read_cohort(
     manifest = Path(manifest)
     table = _respell(_read_table(manifest))
     if not len(table): raise CohortError(manifest, pd.DataFrame([problem('', 'vertebra_id', None, 'the manifest has no rows', 'add one row per vertebra')]))
-    table, problems = _to_numbers(table, MANIFEST)
+    table, problems = _to_numbers(_without_blanks(table), MANIFEST)
     problems += _schema_problems(table, MANIFEST)
     if any(p['problem'] == 'column is missing' for p in problems): raise CohortError(manifest, pd.DataFrame(problems, columns=_PROBLEM))
     table, more = _derive(table); problems += more
@@ -325,7 +329,7 @@ def baseline_table(
 ) -> pd.DataFrame: # one row per characteristic and level, one column per split
     "Table 1: characteristics of the vertebrae in each split, mean (SD) or n (%), with tests across splits."
     table = cohort.vertebrae.copy()
-    if 'astlof' in table: table['astlof_group'] = np.select([table.astlof <= 3, table.astlof == 4], ['0-3 points', '4 points'], '5-8 points')
+    if 'astlof' in table: table['astlof_group'] = pd.cut(table.astlof.astype(float), [-1, 3, 4, 8], labels=['0-3 points', '4 points', '5-8 points'])
     columns = [c for c in _BASELINE if c in table and table[c].notna().any()]
     categorical = [c for c in columns if c not in ('age', 't_score')]
     for c in set(columns) - set(categorical): table[c] = table[c].astype(float)

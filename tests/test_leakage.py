@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import torch
 
 from ovf_dlr.cohort import read_cohort
-from ovf_dlr.study import Settings, Study, read_settings
+from ovf_dlr.study import Study, read_settings
 
 HELD_OUT = ("internal", "external", "prospective")
 
@@ -25,6 +26,10 @@ def _disturb(folder):
     manifest["fracture_class"] = read_cohort(folder / "manifest.csv").vertebrae.fracture_class.to_numpy()
     manifest.loc[held, "fracture_class"] = (manifest.fracture_class[held].astype(int) + 1) % 3
     manifest.drop(columns=parts).to_csv(folder / "manifest.csv", index=False)
+    readings = pd.read_csv(folder / "readings.csv", dtype=str)
+    stolen = readings.iloc[[0, 1]].assign(vertebra_id=manifest.vertebra_id[held].iloc[0], mask=manifest["mask"][held].iloc[0])
+    stolen["mask_label"] = manifest.mask_label[held].iloc[0]
+    pd.concat([readings, stolen]).to_csv(folder / "readings.csv", index=False)  # a held-out vertebra among the readings
 
 
 @pytest.fixture(scope="module", params=["strict", "paper"])
@@ -35,7 +40,6 @@ def pair(request, smoke_run, data, tmp_path_factory, monkeypatch_module):
     copy = tmp_path_factory.mktemp("disturbed") / "cohort"
     shutil.copytree(original, copy)
     _disturb(copy)
-    settings = read_settings("smoke", protocol=request.param)
     return request.param, [Study(read_settings("smoke", protocol=request.param, cohort=str(c / "manifest.csv")), "random", n_jobs=2) for c in (original, copy)]
 
 
@@ -56,6 +60,8 @@ def test_the_disturbance_reaches_the_held_out_rows(pair):
 def test_the_network_and_the_training_embeddings_do_not_move(pair):
     _, (before, after) = pair
     train = before.cohort.vertebrae.index[before.cohort.vertebrae.split == "train"]
+    weights = [s.network.model.state_dict() for s in (before, after)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
     np.testing.assert_array_equal(before.embeddings.loc[train], after.embeddings.loc[train])
     np.testing.assert_array_equal(before.radiomics.loc[train], after.radiomics.loc[train])
 
@@ -72,3 +78,4 @@ def test_strict_selection_and_classifiers_do_not_move(pair):
     rows = [s.predictions[s.predictions.split == "train"].reset_index(drop=True) for s in (before, after)]
     pd.testing.assert_frame_equal(*rows)
     assert {n: s.params for n, s in before.searches.items()} == {n: s.params for n, s in after.searches.items()}
+    pd.testing.assert_frame_equal(before.choice, after.choice)

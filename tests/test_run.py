@@ -1,6 +1,7 @@
 "The whole study through the command line: what it leaves, that it can be killed, that it repeats itself."
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import command
-from ovf_dlr.study import REPORTS, report_path
+from ovf_dlr.study import REPORTS, SCRATCH, report_path
 
 BACKBONES = ("random", "random-2")
 PROBABILITIES = ["p0", "p1", "p2"]
@@ -57,13 +58,14 @@ def test_every_table_and_figure_says_what_it_is(smoke_run):
 def test_one_report_makes_each_artefact(smoke_run):
     "A table or figure that two notebooks write would depend on which ran last."
     makers = {}
-    for names in REPORTS.values():
-        for name in names:
-            for cell in nbformat.read(report_path(name), as_version=4).cells:
-                for word in ("save_table(study, ", "save_figure(study, "):
-                    for part in cell.source.split(word)[1:]:
-                        makers.setdefault(part.split("'")[1], set()).add(name)
-    assert makers and all(len(m) == 1 for m in makers.values()), makers
+    for name in (n for names in REPORTS.values() for n in names):
+        code = "\n".join(c.source for c in nbformat.read(report_path(name), as_version=4).cells if c.cell_type == "code")
+        for line in re.split(r"(?=save_(?:table|figure)\(study,)", code)[1:]:
+            artefact = re.search(r"'([a-z0-9_{}]+)',\s*f?['\"][A-Z{]", line)[1]  # the name stands before the caption, which opens with a capital
+            makers.setdefault((line[5], artefact.replace("{k}", "0")), []).append(name)
+    assert all(len(m) == 1 for m in makers.values()), makers
+    written = {(kind, p.stem) for kind, pattern in (("t", "tables/*.csv"), ("f", "figures/*.png")) for p in smoke_run.rglob(pattern)}
+    assert {w for w in written if not re.search(r"_class_[12]$", w[1])} <= set(makers) and len(written) > 25
 
 
 def _killed_after(data, out, line):
@@ -71,34 +73,41 @@ def _killed_after(data, out, line):
     process = subprocess.Popen([Path(sys.executable).with_name("ovf-dlr"), "run", "--params", "smoke", "--no-reports", "--out", str(out)], text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
                                env={**os.environ, "OVF_DLR_DATA": str(data), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"})
-    for printed in process.stdout:
+    for printed in process.stdout if line else ():
         if line in printed:
             break
-    time.sleep(0.5)
+    time.sleep(0.3 if line else 8)  # without a line: while the cohort is being made
     os.killpg(process.pid, signal.SIGKILL)
     return process.wait() == -signal.SIGKILL
 
 
 def test_a_killed_run_resumes_to_the_same_metrics(smoke_run, tmp_path):
     out = tmp_path / "results"
-    for line in ("smoke", "Radiomic features", "Vertebral crops", "Fine-tuning", "Feature selection"):
+    for line in ("", "Radiomic features", "Vertebral crops", "Fine-tuning", "Feature selection", "SHAP values"):
         assert _killed_after(tmp_path / "data", out, line), f"the run was over before it could be killed after {line!r}"
-    assert not list(out.rglob("metrics.json")) or (out / "random" / "metrics.json").is_file()
+    assert not (out / "random-2" / "metrics.json").exists(), "the kills came too late to test anything"
     printed = command(tmp_path / "data", "run", "--params", "smoke", "--no-reports", "--out", out).stdout
     assert "on disk" in printed
     for backbone in BACKBONES:
         assert (out / backbone / "metrics.json").read_text() == (smoke_run / backbone / "metrics.json").read_text()
-    assert not [p for p in out.rglob(".*") if p.name.startswith(".metrics")]
+    assert not list(out.rglob(f"{SCRATCH}*")), "what the killed runs were writing is still there"
 
 
 def test_bad_input_ends_with_one_message_and_nothing_written(data, tmp_path):
     for arguments, words in [(["run", "--params", "smoke", "--backbone", "resnet"], "resnet"),
                              (["run", "--params", "smoke", "--manifest", tmp_path / "none.csv"], "no manifest"),
                              (["run", "--params", "smoke", "--protocol", "lax"], "strict, paper"),
+                             (["run", "--params", "smoke", "--backbone", "random", "--backbone", "random"], "twice"),
+                             (["run", "--params", "smoke", "--backbone", "random-3"], "random-3"),
                              (["predict", "--model", tmp_path, "--manifest", "x.csv", "--out", tmp_path / "o.csv"], "no card.json")]:
         done = command(data, *arguments, *(["--out", tmp_path / "out"] if arguments[0] == "run" else []), check=False)
         assert done.returncode == 2 and words in done.stdout and "Traceback" not in done.stderr, done.stdout + done.stderr
     assert not list((tmp_path).rglob("metrics.json"))
+
+
+def test_a_folder_holds_one_run(smoke_run, data):
+    done = command(data, "run", "--params", "smoke", "--protocol", "paper", "--out", smoke_run, check=False)
+    assert done.returncode == 2 and "protocol: 'strict' there, 'paper' now" in done.stdout
 
 
 @pytest.mark.heavy
