@@ -48,7 +48,7 @@ import ovf_dlr
 from .classifiers import CLASSIFIERS, macro_auc_score, predict_table, ranking, search
 from .cohort import CLASSES, SPLIT_TITLES, Cohort, CohortError, problem, read_cohort
 from .evaluation import performance as performance_table
-from .fusion import LassoFusion, RedundancyFilter, patient_folds
+from .fusion import LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
 from .harmonise import ComBat
 from .phantom import make_cohort
 from .preprocess import crop_cohort, load_cases
@@ -350,7 +350,9 @@ def searches(cohort, fused, classifiers, grid, folds, seed, n_jobs, progress):
 # %% ../nbs/10_study.ipynb #c030
 def _fold_scores(v, fit, held, radiomics, deep, searches, *how):
     "Macro AUC of each tuned classifier on held-out patients, with features selected without them."
-    chosen, y = _select(v.iloc[fit], radiomics, deep, *how), v.fracture_class.astype(int)
+    with warnings.catch_warnings():  # said once, of the selection on all training rows
+        for said in (NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
+        chosen, y = _select(v.iloc[fit], radiomics, deep, *how), v.fracture_class.astype(int)
     X = chosen.fused(radiomics.loc[v.index], deep.loc[v.index])
     return {n: macro_auc_score(clone(s.estimator).fit(X.iloc[fit], y.iloc[fit]), X.iloc[held], y.iloc[held]) for n, s in searches.items()}
 
