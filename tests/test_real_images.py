@@ -17,7 +17,7 @@ def films(shared, tmp_path_factory):
     "Manifest of the 15 vertebral bodies on two full-size radiographs; they have no class and no pixel size."
     folder = tmp_path_factory.mktemp("films")
     rows = []
-    for film, bodies in (("Damaged_LAT", 4), ("Normal_LAT", 11)):
+    for film, bodies in (("Damaged_LAT", 11), ("Normal_LAT", 4)):
         for part in ("image", "vertebra_labels"):
             shutil.copy(shared / "data/spine_xray/derived" / f"{film}_{part}.nii.gz", folder)
         rows += [dict(vertebra_id=f"{film}_{i}", patient_id=film, center="spine_xray", image=f"{film}_image.nii.gz",
