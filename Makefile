@@ -34,7 +34,7 @@ reproduce: $(READY) ## the whole study on the embedded cohort, two backbones, ev
 	$(BIN)/ovf-dlr run --params $(PARAMS)
 
 test: $(READY) ## run the notebooks' own tests, then tests/
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 0 --do_print
 	$(BIN)/python -m pytest tests
 
 test-heavy: $(READY) ## also the checks that take many minutes
