@@ -1,9 +1,9 @@
 """Radiomics of one vertebra on a full-size film: this package against pyradiomics called on the whole film, in the same run.
 
-    .venv/bin/python benchmarks/radiomics.py            # about half a minute
-    .venv/bin/python benchmarks/radiomics.py --shape3d  # pyradiomics with its 3-D shape class on, as it comes: two minutes more
+    .venv/bin/python -P benchmarks/radiomics.py            # some seconds
+    .venv/bin/python -P benchmarks/radiomics.py --shape3d  # pyradiomics with its 3-D shape class on, as it comes: two minutes more
 
-Image types are those that both can compute on one slice (all but LoG, which pyradiomics refuses there).
+(-P keeps Python from taking this file for pyradiomics, whose package is also called `radiomics`.) Image types are those that both can compute on one slice (all but LoG, which pyradiomics refuses there).
 """
 import argparse
 import time
@@ -23,11 +23,11 @@ TYPES = ["Original", "Square", "SquareRoot", "Logarithm", "Exponential", "Gradie
 def film(shape=(3000, 2500), body=(210, 250), seed=0):
     "A Z-scored noise film of `shape` with one elliptical body."
     rng = np.random.default_rng(seed)
-    image = gaussian_filter(rng.standard_normal(shape).astype("float32"), 2)
+    image = gaussian_filter(rng.standard_normal(shape), 2)
     image = (image - image.mean()) / image.std()
     r, c = np.ogrid[: shape[0], : shape[1]]
     mask = ((r - 1500) / (body[0] / 2)) ** 2 + ((c - 1200) / (body[1] / 2)) ** 2 <= 1
-    return image.astype("float32"), mask
+    return image, mask  # in double precision: pyradiomics filters single precision in single precision
 
 
 def peer(image, mask, shape3d):
