@@ -32,7 +32,8 @@ from scipy.stats import f as f_distribution
 from sklearn.utils.validation import check_memory
 from tqdm.auto import tqdm
 
-from .preprocess import Case, ImageError, load_cases
+from .preprocess import Case, load_cases
+from .reading import ImageError
 
 # %% ../nbs/08_radiomics.ipynb #c007
 logging.getLogger('radiomics').setLevel(logging.ERROR)

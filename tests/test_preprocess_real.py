@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ovf_dlr.preprocess import ImageError, MissingSpacingWarning, load_case, load_cases, network_crop, read_image, read_mask
+from ovf_dlr.preprocess import load_case, load_cases, network_crop
+from ovf_dlr.reading import ImageError, MissingSpacingWarning, read_image, read_mask
 
 FILMS = dict(Normal=4, Damaged=11)
 
@@ -67,7 +68,7 @@ def test_a_film_is_the_same_as_jpeg_and_as_nifti(shared, name):
     assert not film.spacing_known and film.spacing == (1., 1.)
     with pytest.raises(ImageError, match='holds labels 1, 2'):
         read_mask(labels)
-    rows = [np.flatnonzero(read_mask(labels, i, film.pixels.shape).any(1)).mean() for i in range(1, FILMS[name]+1)]
+    rows = [np.flatnonzero(read_mask(labels, i, film).any(1)).mean() for i in range(1, FILMS[name]+1)]
     assert np.all(np.diff(rows) > 0) or np.all(np.diff(rows) < 0)      # bodies are numbered along the spine, so rows are rows
 
 
