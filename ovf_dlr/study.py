@@ -7,9 +7,9 @@ __all__ = ['PROTOCOLS', 'RESOURCES', 'STAGES', 'READERS', 'SCRATCH', 'TRUSTED', 
            'read_settings', 'Stage', 'stage', 'fingerprint', 'versions', 'hangs_on_backbone', 'inspection', 'radiomics',
            'second_readings', 'repeatability', 'harmonisation', 'center_accuracy', 'crops', 'network', 'embeddings',
            'Selection', 'selection', 'fused', 'radscore', 'searches', 'choice', 'chosen', 'predictions', 'performance',
-           'explanation', 'Weights', 'open_cohort', 'sweep', 'whole', 'write_json', 'Study', 'Comparison', 'save_table',
-           'save_figure', 'metrics', 'notes', 'provenance', 'methods', 'Model', 'write_artefacts', 'report_path',
-           'execute_report']
+           'explanation', 'Weights', 'reading_choices', 'open_cohort', 'sweep', 'whole', 'write_json', 'Study',
+           'Comparison', 'save_table', 'save_figure', 'metrics', 'notes', 'provenance', 'methods', 'Model',
+           'write_artefacts', 'report_path', 'execute_report']
 
 # %% ../nbs/15_study.ipynb #c004
 import difflib
@@ -46,14 +46,16 @@ from tqdm.auto import tqdm
 
 import ovf_dlr
 from .classifiers import CLASSIFIERS, macro_auc_score, predict_table, ranking, search
-from .cohort import CLASSES, SPLIT_TITLES, Cohort, CohortError, problem, read_cohort
+from .audit import audit
+from .cohort import CLASSES, SPLIT_TITLES, Cohort, CohortError, read_cohort
 from .evaluation import performance as performance_table
 from .fusion import LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
 from .harmonise import ComBat
 from .phantom import make_cohort
-from .preprocess import crop_cohort, load_cases
-from .radiomics import extract_cohort, reading, region_of
+from .preprocess import crop_cohort
+from .radiomics import SETTINGS, extract_cohort, reading
 from .radiomics import repeatability as icc_table
+from .reading import GEOMETRIES, MissingSpacingWarning
 
 # %% ../nbs/15_study.ipynb #c006
 PROTOCOLS = ('strict', 'paper')
@@ -65,6 +67,9 @@ class Settings:
     cohort:str = 'phantom:demo'          # a manifest, or `phantom:SIZE`
     label:str|None = None                # what `fracture_class` means, for captions
     allow_outside:bool = False           # may images lie outside the manifest's folder?
+    spacing:float|None = None            # mm per pixel of films that do not say
+    mask_geometry:str = 'strict'         # `strict`, `pixels` or `resample`: what if a mask's header disagrees with its film's?
+    voi_lut:bool = False                 # apply the VOI LUT or window of DICOM films?
     backbones:tuple = ('imagenet', 'radimagenet')  # one run each, then their comparison
     weights:dict = field(default_factory=dict)     # backbone -> file, for weights that lie elsewhere
     protocol:str = 'strict'              # `strict` or `paper`
@@ -87,7 +92,7 @@ class Settings:
 
     def __post_init__(self):
         for name in ('backbones', 'classifiers'): object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, allowed in dict(protocol=PROTOCOLS, lasso_rule=('min', '1se'), grid=('full', 'small')).items():
+        for name, allowed in dict(protocol=PROTOCOLS, mask_geometry=GEOMETRIES, lasso_rule=('min', '1se'), grid=('full', 'small')).items():
             if getattr(self, name) not in allowed: raise ValueError(f"{name}: {getattr(self, name)!r} is none of {', '.join(allowed)}")
         if len(set(self.backbones)) < len(self.backbones): raise ValueError(f"backbones: {', '.join(self.backbones)} names one twice")
         for name in set(self.classifiers) - set(CLASSIFIERS): raise ValueError(f"classifiers: {name!r} is none of {', '.join(CLASSIFIERS)}")
@@ -173,47 +178,22 @@ def _radiomics_settings(resample_mm): return dict(resample_mm=resample_mm)
 
 warnings.filterwarnings('ignore', message='A worker stopped while some jobs')  # joblib renews a worker that has grown; nothing is lost
 
-def _look(key, case, settings):
-    "One vertebra of the inspection table."
-    region_of(case, settings)  # refuses a mask too small to measure
-    r, c = np.nonzero(case.mask)
-    border = r.min() == 0 or c.min() == 0 or r.max() == case.mask.shape[0] - 1 or c.max() == case.mask.shape[1] - 1
-    return dict(vertebra_id=key, height_px=case.image.shape[0], width_px=case.image.shape[1], spacing_mm=case.spacing[0],
-                spacing_known=case.spacing_known, area_px=int(case.mask.sum()), touches_border=bool(border))
-
-def _look_each(film, settings):
-    "Vertebra by vertebra, where the film as a whole would not open; errors come back as problems."
-    seen, wrong = [], []
-    for key in film.index:
-        try: seen += [_look(k, case, settings) for k, case in load_cases(film.loc[[key]])]
-        except (ValueError, OSError, RuntimeError) as e: wrong.append(problem(key, 'image / mask', film.image[key], str(e), 'mend the file or drop the row'))
-    return seen, wrong
-
-def _look_film(film, settings):
-    "Inspect all vertebrae of one film."
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try: return [_look(k, case, settings) for k, case in load_cases(film)], []
-        except (ValueError, OSError, RuntimeError): return _look_each(film, settings)
-
-@stage('Opening every film and mask', 'preprocess radiomics')
+@stage('Opening every film and mask', 'reading preprocess audit')
 def inspection(cohort, resample_mm, n_jobs, progress):
-    "Size, spacing and ROI of every vertebra. Raises `CohortError` with every unreadable file."
-    films = [film for _, film in cohort.vertebrae.groupby('image', sort=False)]
-    done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(joblib.delayed(_look_film)(f, _radiomics_settings(resample_mm)) for f in films)
-    done = list(tqdm(done, total=len(films), desc='films', disable=not progress, leave=False))
-    if wrong := [w for _, ws in done for w in ws]: raise CohortError(cohort.source, pd.DataFrame(wrong))
-    return pd.DataFrame([s for seen, _ in done for s in seen]).set_index('vertebra_id').loc[cohort.vertebrae.index]
+    "Size, spacing and ROI of every vertebra, and what is odd about them. Raises `CohortError` with everything that is wrong."
+    seen = audit(cohort, SETTINGS['min_pixels'], resample_mm, n_jobs, progress)
+    if len(seen.errors): raise CohortError(cohort.source, seen.problems)
+    return seen
 
 # %% ../nbs/15_study.ipynb #c017
-@stage('Radiomic features', 'preprocess radiomics')
+@stage('Radiomic features', 'reading preprocess radiomics')
 def radiomics(cohort, resample_mm, n_jobs, progress, memory):
     "One row of radiomic features per vertebra."
     return extract_cohort(cohort.vertebrae, _radiomics_settings(resample_mm), memory=memory, n_jobs=n_jobs, progress=progress)
 
 READERS = (('A', 2), ('B', 1))  # (reader, session): the repeat that tells the intra-, and the one that tells the inter-observer ICC
 
-@stage('Radiomic features of the second readings', 'preprocess radiomics')
+@stage('Radiomic features of the second readings', 'reading preprocess radiomics')
 def second_readings(cohort, resample_mm, n_jobs, progress, memory):
     "Features of training vertebrae as reader A outlined them again, and as reader B did; None unless both outlined at least two."
     if cohort.readings is None: return None
@@ -251,7 +231,7 @@ def center_accuracy(cohort, radiomics, harmonisation, seed):
 # %% ../nbs/15_study.ipynb #c023
 def _stack(crops, ids): return np.stack(list(crops.loc[ids]))
 
-@stage('Vertebral crops for the network', 'preprocess')
+@stage('Vertebral crops for the network', 'reading preprocess')
 def crops(cohort, crop_size, crop_margin_mm, n_jobs, progress):
     "One (crop_size, crop_size) grey image in [0, 1] per vertebra, as a Series."
     images = crop_cohort(cohort.vertebrae, crop_size, crop_margin_mm, n_jobs=n_jobs, progress=progress)
@@ -409,9 +389,15 @@ def _weights(name, given):
     path = Path(find_weights(name, given))
     return Weights(name, path, hashlib.sha256(path.read_bytes()).hexdigest())
 
+def reading_choices(spacing:float|None=None, mask_geometry:str='strict', voi_lut:bool=False) -> dict:
+    "How films are to be read, as columns for `read_cohort`; empty where nothing is unusual."
+    given = dict(spacing_if_missing=spacing, mask_geometry=mask_geometry, voi_lut=voi_lut)
+    return {k: v for k, v in given.items() if v not in (None, 'strict', False)}
+
 def open_cohort(settings:Settings, progress:bool=False) -> Cohort:
     "The cohort that `settings` names; a phantom is made first if it is not there."
-    if not settings.cohort.startswith('phantom:'): return read_cohort(settings.cohort, settings.seed, settings.label, allow_outside=settings.allow_outside)
+    if not settings.cohort.startswith('phantom:'):
+        return read_cohort(settings.cohort, settings.seed, settings.label, allow_outside=settings.allow_outside, **reading_choices(settings.spacing, settings.mask_geometry, settings.voi_lut))
     size = settings.cohort.removeprefix('phantom:')
     folder = data_folder() / 'cohorts' / f'phantom-{size}-{settings.seed}-{_source("phantom")[:8]}'
     if not (folder / 'manifest.csv').is_file():
@@ -522,7 +508,7 @@ class Study:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter('always')
                 value = STAGES[name].function(**arguments)
-            ours = dict.fromkeys(str(w.message) for w in caught if w.category.__module__.startswith('ovf_dlr'))
+            ours = dict.fromkeys(str(w.message) for w in caught if w.category.__module__.startswith('ovf_dlr') and w.category is not MissingSpacingWarning)  # which names files; the audit counts them
             return value, time.perf_counter() - start, list(ours)
         remembered = joblib.Memory(self.cache, verbose=0).cache(_remembered, ignore=['compute'])
         cached = remembered.check_call_in_cache(name, self.key(name), compute)
@@ -582,13 +568,11 @@ def metrics(study:Study) -> dict:
 
 def notes(study:Study) -> list[str]:
     "What was missing, skipped or assumed, in sentences."
-    seen, cohort, said = study.inspection, study.cohort, []
+    cohort, said = study.cohort, []
     if cohort.synthetic: said.append('The cohort is simulated; no number made from it has a clinical meaning.')
     if not study.backbone.path: said.append(f'Backbone {study.backbone.name!r} starts from random weights; nothing was transferred.')
-    if (n := int((~seen.spacing_known).sum())): said.append(f'{n} of {len(seen)} vertebrae lie on films without pixel size; 1 mm per pixel was assumed for them.')
-    if (n := int(seen.touches_border.sum())): said.append(f"{n} masks touch the film's edge.")
     if study.repeatability is None: said.append('There are no second readings of both readers: no feature was tested for repeatability.')
-    said += [f'No {SPLIT_TITLES[s].lower()}.' for s in SPLIT_TITLES if s not in cohort.splits]
+    said += [f'No {SPLIT_TITLES[s].lower()}.' for s in SPLIT_TITLES if s not in cohort.splits] + study.inspection.summary
     return said + [f'{STAGES[n].title}: {w}' for s in (study.shared, study) if s for n, texts in s.warned.items() for w in texts]
 
 # %% ../nbs/15_study.ipynb #c051
@@ -644,7 +628,7 @@ class Model:
         "Freeze the chosen classifier of a run."
         name = study.chosen
         card = dict(format=1, cohort=study.cohort.caption, backbone=study.backbone.name, protocol=study.settings.protocol, classifier=name, counts=study.selection.counts,
-                    resample_mm=study.settings.resample_mm, crop_size=study.settings.crop_size, crop_margin_mm=study.settings.crop_margin_mm,
+                    resample_mm=study.settings.resample_mm, voi_lut=study.settings.voi_lut, crop_size=study.settings.crop_size, crop_margin_mm=study.settings.crop_margin_mm,
                     repeatable=study.selection.repeatable, versions=versions(), use='Research use only. Not a medical device.')
         return cls(study.network, study.selection, study.harmonisation[0], study.searches[name].estimator, card)
 
