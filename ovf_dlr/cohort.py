@@ -11,6 +11,7 @@ __all__ = ['CLASSES', 'SPLITS', 'SPLIT_TITLES', 'ASTLOF_PARTS', 'PROBLEM_COLUMNS
 # %% ../nbs/00_cohort.ipynb #c004
 import difflib
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +62,15 @@ def problem_table(problems:list[dict]) -> pd.DataFrame:
     table = pd.DataFrame(problems, columns=PROBLEM_COLUMNS)
     return table.sort_values(['severity', 'file', 'row'], key=lambda c: pd.to_numeric(c, errors='coerce').fillna(-1) if c.name == 'row' else c, kind='stable', ignore_index=True)
 
+def _halves(error, path='') -> tuple[str, str]:
+    "A message as problem and way out, without the file that it begins with."
+    what, _, way_out = str(error).removeprefix(f"'{path}' ").partition('; ')
+    return what, way_out
+
 def _rows(table, bad, column, problem_, way_out, **kw):
     "A problem for each row of `table`, whose index is the spreadsheet's row number, where `bad`."
     bad = np.asarray(bad, dtype=bool)
-    return [problem(row, column, value, problem_, way_out, **kw) for row, value in table.loc[bad, column].items()]
+    return [problem(row, column, None if pd.isna(value) else value, problem_, way_out, **kw) for row, value in table.loc[bad, column].items()]
 
 # %% ../nbs/00_cohort.ipynb #c015
 class CohortError(ValueError):
@@ -120,9 +126,14 @@ def _manifest_path(path) -> Path:
 def _raw(path) -> pd.DataFrame:
     "All cells as text, the header among them, blank lines kept so that row numbers hold."
     if path.suffix.lower() in ('.xlsx', '.xls', '.xlsm'): return pd.read_excel(path, dtype=str, header=None)
-    how = dict(dtype=str, header=None, skipinitialspace=True, encoding='utf-8-sig', skip_blank_lines=False, keep_default_na=False, na_values=[''])
-    with open(path, encoding='utf-8-sig') as f: first = next((line for line in f if line.strip()), '')
-    return pd.read_csv(path, sep=';' if first.count(';') > first.count(',') else ',', **how)
+    text = path.read_text(encoding='utf-8-sig')
+    if '\0' in text: raise ValueError('it holds NUL bytes')   # pandas would read on, without them
+    lines = text.splitlines(keepends=True)
+    blank = next((i for i, line in enumerate(lines) if line.strip(' ,;\t\r\n')), len(lines))
+    if blank == len(lines): return pd.DataFrame()
+    how = dict(dtype=str, header=None, skipinitialspace=True, skip_blank_lines=False, keep_default_na=False, na_values=[''])
+    cells = pd.read_csv(io.StringIO(''.join(lines[blank:])), sep=max(',;\t', key=lines[blank].count), **how)
+    return cells.set_axis(cells.index + blank)
 
 def _read_table(path) -> pd.DataFrame: # index: row number of the spreadsheet; all text
     "A CSV or Excel sheet as text, blanks as missing. Raises `ValueError` if it is none, or names a column twice."
@@ -157,9 +168,10 @@ def _to_numbers(table, schema, file='manifest'):
         numbers = numbers.mask(np.isinf(numbers.astype(float)))
         problems += _rows(table, numbers.isna() & table[name].notna(), name, 'not a number', 'give a number or leave it empty', file=file)
         if 'Int' in str(column.dtype):
-            broken = (numbers % 1 != 0).fillna(False)
+            broken, huge = (numbers % 1 != 0).fillna(False), (numbers.abs() > 1e15).fillna(False)
             problems += _rows(table, broken, name, 'not a whole number', 'give a whole number', file=file)
-            numbers = numbers.mask(broken | (numbers.abs() > 1e15)).astype('Int64')
+            problems += _rows(table, huge, name, 'is too large a number', 'did it slip into the wrong column?', file=file)
+            numbers = numbers.mask(broken | huge).astype('Int64')
         table = table.assign(**{name: numbers})
     return table, problems
 
@@ -205,7 +217,7 @@ def _set_aside(table):
     if 'included' in table: reason = reason.mask(reason.isna() & (table.included == 'no'), 'no reason given')
     out = reason.notna()
     problems = [p for c in ('patient_id', 'center') if c in table for p in _rows(table, out & table[c].isna(), c, 'is empty', 'a row that was left out still needs its patient and centre')]
-    if 'included' in table: problems += _rows(table, out & (table.included == 'yes'), 'exclusion', 'contradicts included = yes', 'correct one of them')
+    if 'included' in table: problems += _rows(table.assign(exclusion=reason), out & (table.included == 'yes'), 'exclusion', 'contradicts included = yes', 'correct one of them')
     keep = [c for c in ('patient_id', 'center') if c in table]
     return table[~out], table.loc[out, keep].assign(exclusion=reason[out]), problems
 
@@ -237,7 +249,7 @@ def split_by_patient(
     if len(centers) > 3: raise ValueError(f"{len(centers)} centers ({', '.join(centers)}) and no `split` column; say in `split` which set each row belongs to")
     split = table.center.map(dict(zip(centers, ('train', 'external', 'prospective'))))
     first = table[table.center == centers[0]].sort_values(['patient_id', 'vertebra_id'], kind='stable')
-    if first.patient_id.nunique() < 5: raise ValueError(f"center {centers[0]!r} has {first.patient_id.nunique()} patients; 8:2 by patient needs at least 5")
+    if first.patient_id.nunique() < 5: raise ValueError(f"center {centers[0]!r} has {first.patient_id.nunique()} patients, 8:2 by patient needs at least 5; add patients, or a `split` column")
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     _, internal = next(folds.split(first, first.fracture_class.fillna(-1).astype(int), first.patient_id))
     split[first.index[internal]] = 'internal'
@@ -281,12 +293,17 @@ def _doubts(table):
 # %% ../nbs/00_cohort.ipynb #c038
 def _find(root, cell) -> tuple[str, str, str | None]: # absolute path, what is wrong with it ('' if nothing), the way out
     "One path of a manifest."
-    try: path = (root / cell.replace('\\', '/')).resolve() if not (root / cell).exists() else (root / cell).resolve()
-    except (OSError, ValueError) as e: return cell, 'is no path', f'{e}'
-    if path.is_dir(): return str(path), 'is a folder', 'name the file in it, one film per row'
-    if path.is_file(): return str(path), '', None
-    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], 1, .75) if path.parent.is_dir() else []
-    return str(path), 'file not found', f"did you mean {near[0]!r}?" if near else "paths are relative to the manifest's folder"
+    try:
+        path = (root / cell if (root / cell).exists() else root / cell.replace('\\', '/')).resolve()
+        if path.is_dir(): return str(path), 'is a folder', 'name the file in it, one film per row'
+        if path.is_file(): return str(path), '', None
+        return str(path), 'file not found', f"did you mean {near!r}?" if (near := _nearest(path)) else "paths are relative to the manifest's folder"
+    except (OSError, RuntimeError, ValueError): return cell, 'is no path', "give a path relative to the manifest's folder, such as films/0001.dcm"  # too long, a circle of links, a locked folder
+
+def _nearest(path) -> str | None:
+    "The file beside a missing one whose name is most like it."
+    there = {p.name.lower(): p.name for p in path.parent.iterdir() if p.is_file()} if path.parent.is_dir() else {}
+    return next((there[n] for n in difflib.get_close_matches(path.name.lower(), there, 1, .75)), None)
 
 def _resolve(table, root, columns, allow_outside, file='manifest'):
     "Absolute paths, missing where there is no such file, and a problem for each that is missing or leaves `root`."
@@ -350,7 +367,7 @@ def _read_readings(manifest, vertebra_ids, allow_outside):
     path = next((p for s in ('.csv', '.xlsx') if (p := manifest.with_name('readings' + s)).is_file()), None)
     if path is None: return None, []
     try: table = _read_table(path)
-    except ValueError as e: return None, [problem('', 'readings', path.name, str(e), 'or remove the file', file='readings')]
+    except ValueError as e: return None, [problem('', 'readings', path.name, *_halves(e, path), file='readings')]
     table, problems = _to_numbers(table, READINGS, 'readings')
     problems += _schema_problems(table, READINGS, 'readings')
     if any(p['problem'] == 'column is missing' for p in problems): return None, problems
@@ -450,7 +467,7 @@ def _complete(table, seed, require_class):
         if not require_class: return table.assign(split='unlabelled'), problems
         if table[['patient_id', 'center', 'vertebra_id']].isna().any(axis=None): return table.assign(split=pd.NA), problems
         try: table = table.assign(split=split_by_patient(table, seed))
-        except ValueError as e: return table.assign(split=pd.NA), [*problems, problem('', 'split', None, str(e), 'or add a `split` column')]
+        except ValueError as e: return table.assign(split=pd.NA), [*problems, problem('', 'split', None, *_halves(e))]
     problems += _rows(table, table.split.isna(), 'split', 'is empty', 'fill `split` in every row or in none')
     return table, problems + _split_problems(table, require_class)
 
