@@ -73,6 +73,11 @@ def _rows(table, bad, column, problem_, way_out, **kw):
     return [problem(row, column, None if pd.isna(value) else value, problem_, way_out, **kw) for row, value in table.loc[bad, column].items()]
 
 # %% ../nbs/00_cohort.ipynb #c015
+def _shown(value, most=80) -> str:
+    "A cell as a person would write it, cut where it is endless."
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    return text if len(text) <= most else f'{text[:most]}...'
+
 class CohortError(ValueError):
     "A cohort that cannot be used; `.problems` lists every reason."
     def __init__(self, source, problems:pd.DataFrame):
@@ -85,11 +90,14 @@ class CohortError(ValueError):
     @staticmethod
     def _line(p):
         where = f"{'' if p.file == 'manifest' else p.file + ' '}{'' if p.row == '' else f'row {p.row}, '}{p.column}"
-        return f"  {where}{'' if p.value is None else f' = {p.value!r}'}: {p.problem}; {p.way_out}"
+        return f"  {where}{'' if p.value is None else f' = {_shown(p.value)}'}: {p.problem}; {p.way_out}"
 
 # %% ../nbs/00_cohort.ipynb #c018
 def _column(dtype, *checks, required=False, **kw): return pa.Column(dtype, list(checks), nullable=not required, required=required, **kw)
-def _points(title): return _column('Int64', pa.Check.in_range(0, 2), title=title)
+def _from(low, high): return pa.Check.in_range(low, high, error=f'must be from {low} to {high}')
+def _among(*values): return pa.Check.isin(values, error=f"must be one of {', '.join(map(str, values))}")
+_LABEL = pa.Check.ge(1, error='must be 1 or more')
+def _points(title): return _column('Int64', _from(0, 2), title=title)
 
 MANIFEST = pa.DataFrameSchema({
     'vertebra_id': _column(str, required=True, unique=True, title='names the vertebra; unique'),
@@ -97,22 +105,22 @@ MANIFEST = pa.DataFrameSchema({
     'center': _column(str, required=True, title='hospital; the batch of ComBat'),
     'image': _column(str, required=True, title='radiograph, path relative to the manifest'),
     'mask': _column(str, required=True, title='delineation, path relative to the manifest'),
-    'mask_label': _column('Int64', pa.Check.ge(1), title='label of this vertebra in a multi-label mask'),
-    'split': _column(str, pa.Check.isin(SPLITS), title='train, internal, external or prospective'),
+    'mask_label': _column('Int64', _LABEL, title='label of this vertebra in a multi-label mask'),
+    'split': _column(str, _among(*SPLITS), title='train, internal, external or prospective'),
     'exclusion': _column(str, title='why this patient or vertebra was left out; empty for those studied'),
-    'included': _column(str, pa.Check.isin(['yes', 'no']), title='yes or no, where there is no reason to give'),
-    'spacing': _column('Float64', pa.Check.in_range(0.01, 5), title='pixel size in mm, where the file does not say, or is wrong'),
-    'fracture_class': _column('Int64', pa.Check.isin(CLASSES), title='class 0, 1 or 2'),
-    'astlof': _column('Int64', pa.Check.in_range(0, 8), title='ASTLOF total'),
+    'included': _column(str, _among('yes', 'no'), title='yes or no, where there is no reason to give'),
+    'spacing': _column('Float64', _from(0.01, 5), title='pixel size in mm, where the file does not say, or is wrong'),
+    'fracture_class': _column('Int64', _among(*CLASSES), title='class 0, 1 or 2'),
+    'astlof': _column('Int64', _from(0, 8), title='ASTLOF total'),
     'morphology': _points('CT: normal, compression, burst'), 'mri': _points('MRI: normal, oedema, vacuum or fluid'),
     'bone_density': _points('DXA, from the T-score'), 'clinical': _points('no pain, positional pain, persistent pain or deficit'),
-    't_score': _column('Float64', pa.Check.in_range(-10, 10), title='DXA T-score'),
-    'age': _column('Float64', pa.Check.in_range(0, 120), title='years'),
-    'sex': _column(str, pa.Check.isin(['Female', 'Male']), title='Female or Male'),
-    'location': _column(str, pa.Check.isin(['Thoracic', 'Lumbar']), title='Thoracic or Lumbar; else from `level`'),
-    'level': _column(str, pa.Check.str_matches(r'^(?:T(?:[1-9]|1[0-2])|L[1-6])$'), title='T1 to T12, L1 to L6'),
-    'stage': _column(str, pa.Check.isin(['Acute', 'Chronic']), title='Acute or Chronic'),
-    'treatment': _column(str, pa.Check.isin(['Conservative', 'PVA', 'Open surgery']), title='treatment given'),
+    't_score': _column('Float64', _from(-10, 10), title='DXA T-score'),
+    'age': _column('Float64', _from(0, 120), title='years'),
+    'sex': _column(str, _among('Female', 'Male'), title='Female or Male'),
+    'location': _column(str, _among('Thoracic', 'Lumbar'), title='Thoracic or Lumbar; else from `level`'),
+    'level': _column(str, pa.Check.str_matches(r'^(?:T(?:[1-9]|1[0-2])|L[1-6])$', error='must be T1 to T12 or L1 to L6'), title='T1 to T12, L1 to L6'),
+    'stage': _column(str, _among('Acute', 'Chronic'), title='Acute or Chronic'),
+    'treatment': _column(str, _among('Conservative', 'PVA', 'Open surgery'), title='treatment given'),
 }, name='manifest')
 
 # %% ../nbs/00_cohort.ipynb #c021
@@ -356,10 +364,10 @@ class Cohort:
 # %% ../nbs/00_cohort.ipynb #c042
 READINGS = pa.DataFrameSchema({
     'vertebra_id': _column(str, required=True, title='a vertebra of the manifest'),
-    'reader': _column(str, pa.Check.isin(['A', 'B']), required=True, title='A drew the manifest\'s masks; B is the second reader'),
-    'session': _column('Int64', pa.Check.ge(1), required=True, title='1 for a first reading, 2 for a repeat'),
+    'reader': _column(str, _among('A', 'B'), required=True, title='A drew the manifest\'s masks; B is the second reader'),
+    'session': _column('Int64', _LABEL, required=True, title='1 for a first reading, 2 for a repeat'),
     'mask': _column(str, required=True, title='delineation, path relative to the manifest'),
-    'mask_label': _column('Int64', pa.Check.ge(1), title='label in a multi-label mask'),
+    'mask_label': _column('Int64', _LABEL, title='label in a multi-label mask'),
 }, name='readings')
 
 def _read_readings(manifest, vertebra_ids, allow_outside):

@@ -61,12 +61,14 @@ class Image:
 # %% ../nbs/02_reading.ipynb #c010
 _LIKELY_MM = (.01, 5) # a pixel of a radiograph, with room on both sides
 
+def _likely(pair) -> bool: return all(_LIKELY_MM[0] <= v <= _LIKELY_MM[1] for v in pair)
+
 def _pair(values, tag) -> tuple[float, float] | None: # (row, column) mm, or None for an absent tag
     "A DICOM spacing tag as two floats. Raises `ImageError` for what cannot be a pixel size."
     if values is None or values == '': return None
     try: pair = tuple(map(float, values))
     except (TypeError, ValueError): pair = ()
-    if len(pair) != 2 or not all(_LIKELY_MM[0] <= v <= _LIKELY_MM[1] for v in pair):
+    if len(pair) != 2 or not _likely(pair):
         raise ImageError(f"{tag} is {values!r}, not two pixel sizes between {_LIKELY_MM[0]} and {_LIKELY_MM[1]} mm; correct the header, or delete the tag and give a `spacing` column")
     return pair
 
@@ -276,6 +278,7 @@ def read_image(
     if not np.isfinite(pixels).all(): raise _not_finite(path, (~np.isfinite(pixels)).sum())
     found = grid.spacings[0] if meta['spacing_from'] != 'none' else None
     asked, fallback = _asked_spacing(spacing), None if found else _asked_spacing(spacing_if_missing)
+    if found and asked is None and not _likely(found): raise ImageError(f"{path}: by its header a pixel measures {_mm(found)}, not between {_LIKELY_MM[0]} and {_LIKELY_MM[1]} mm; correct the header, or give a `spacing` column")
     if asked or fallback: meta['spacing_from'] = 'caller'
     known = asked or found or fallback
     if not known: warnings.warn(f"{path}: no pixel spacing; 1 mm per pixel assumed, so every length is in pixels. "

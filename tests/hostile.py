@@ -9,6 +9,7 @@ once, with the docstring of the entry as its explanation: write them for a reade
 No rows at all (`@spreadsheet('it is empty')`) means that there is no table to speak of, and reading it raises.
 """
 import gzip
+import io
 import shutil
 import sys
 import warnings
@@ -23,6 +24,8 @@ import SimpleITK as sitk
 from PIL import Image as Picture
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
+from ovf_dlr.audit import audit
+from ovf_dlr.cohort import read_manifest
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 # ---------------------------------------------------------------------------------------------------------------- the good cohort
@@ -103,7 +106,7 @@ def tags(c, name='film1.dcm', **values):
     ds = pydicom.dcmread(c/name)
     for k, v in values.items():
         if v is None: delattr(ds, k)
-        else: ds[k] = pydicom.DataElement(pydicom.datadict.tag_for_keyword(k), pydicom.datadict.dictionary_VR(k), v, validation_mode=0)
+        else: ds[k] = pydicom.DataElement(pydicom.datadict.tag_for_keyword(k), pydicom.datadict.dictionary_VR(k).split(' or ')[0], v, validation_mode=0)
     ds.save_as(c/name)
 
 def patch(c, name, keyword, value:bytes):
@@ -162,6 +165,7 @@ class Case:
     def __repr__(self): return f'{self.group}-{self.name}'
 
 CATALOGUE, GROUPS = [], {}
+ALONE = ('The spreadsheet', 'Paths', 'DICOM films', 'Other images', 'Masks', 'Geometry') # what is wrong here is wrong with one film, whatever the others are
 WHOLE = () # not a row: the cohort as a whole
 
 def group(name, about, **always):
@@ -353,72 +357,72 @@ def half_a_class(c):
     "Classes, points and labels are whole numbers."
     cells(c, 6, fracture_class='1.5')
 
-@spreadsheet('is not allowed (in_range', 6, 'age')
+@spreadsheet('is not allowed (must be from', 6, 'age')
 def age_of_172(c):
     "The number is outside what the column can hold; the way out says what is expected. Here a height was typed into the age."
     cells(c, 6, age=172)
 
-@spreadsheet('is not allowed (in_range', 6, 't_score')
+@spreadsheet('is not allowed (must be from', 6, 't_score')
 def t_score_of_minus_28(c):
     "The decimal point was lost."
     cells(c, 6, t_score=-28)
 
-@spreadsheet('is not allowed (in_range', 6, 'spacing')
+@spreadsheet('is not allowed (must be from', 6, 'spacing')
 def spacing_in_micrometres(c):
     "150 is a pixel size in micrometres."
     cells(c, 6, spacing=150)
 
-@spreadsheet('is not allowed (in_range', 6, 'spacing')
+@spreadsheet('is not allowed (must be from', 6, 'spacing')
 def spacing_of_zero(c):
     "No pixel has size 0."
     cells(c, 6, spacing=0)
 
-@spreadsheet('is not allowed (in_range', 6, 'astlof')
+@spreadsheet('is not allowed (must be from', 6, 'astlof')
 def total_of_nine(c):
     "Four parts of two points make eight."
     cells(c, 6, astlof=9, fracture_class='')
 
-@spreadsheet('is not allowed (in_range', 6, 'morphology')
+@spreadsheet('is not allowed (must be from', 6, 'morphology')
 def three_points(c):
     "Each part of the score has 0 to 2 points."
     cells(c, 6, morphology=3)
 
-@spreadsheet('is not allowed (greater_than_or_equal_to(1))', 6, 'mask_label')
+@spreadsheet('is not allowed (must be 1 or more)', 6, 'mask_label')
 def label_zero(c):
     "Label 0 is the background of a mask. Name the number of the vertebral body."
     cells(c, 6, mask_label=0)
 
-@spreadsheet('is not allowed (isin', 6, 'fracture_class')
+@spreadsheet('is not allowed (must be one of', 6, 'fracture_class')
 def class_three(c):
     "The value is none of those the column knows; the message lists them. Classes are 0, 1 and 2."
     cells(c, 6, fracture_class=3, astlof='')
 
-@spreadsheet('is not allowed (isin', 6, 'split')
+@spreadsheet('is not allowed (must be one of', 6, 'split')
 def unknown_split(c):
     "The sets are called train, internal, external and prospective."
     cells(c, 6, split='test')
 
-@spreadsheet('is not allowed (isin', 6, 'sex')
+@spreadsheet('is not allowed (must be one of', 6, 'sex')
 def unknown_sex(c):
     "`F`, `female` and `Female` are understood; `weiblich` is not."
     cells(c, 6, sex='weiblich')
 
-@spreadsheet('is not allowed (isin', 6, 'stage')
+@spreadsheet('is not allowed (must be one of', 6, 'stage')
 def unknown_stage(c):
     "Acute or Chronic."
     cells(c, 6, stage='subacute')
 
-@spreadsheet('is not allowed (isin', 6, 'treatment')
+@spreadsheet('is not allowed (must be one of', 6, 'treatment')
 def unknown_treatment(c):
     "Conservative, PVA or Open surgery."
     cells(c, 6, treatment='wait and see')
 
-@spreadsheet('is not allowed (isin', 6, 'included')
+@spreadsheet('is not allowed (must be one of', 6, 'included')
 def included_maybe(c):
     "yes or no."
     cells(c, 6, included='maybe')
 
-@spreadsheet('is not allowed (str_matches', 6, 'level')
+@spreadsheet('is not allowed (must be T1 to T12 or L1 to L6)', 6, 'level')
 def cervical_level(c):
     "The level is none of T1 to T12 and L1 to L6. The assessment is for thoracic and lumbar vertebrae."
     cells(c, 6, level='C7')
@@ -629,12 +633,12 @@ def bits_allocated_32(c):
 
 @films('more bytes of pixels than the header speaks of', FILM, 'image')
 def bits_allocated_13(c):
-    "No pixel is stored in 13 bits."
+    "The file holds more pixels than rows, columns and bits of its header make: the header was edited, or the film was cropped in the header only. What would be read is half a film, or a slanted one."
     tags(c, BitsAllocated=13)
 
 @films('more bytes of pixels than the header speaks of', FILM, 'image')
 def rows_too_few(c):
-    "The file holds more pixels than rows times columns: the header was edited, or the film was cropped in the header only. What would be read is half a film, or a slanted one."
+    "The lower rows would go unseen."
     tags(c, Rows=H - 20)
 
 @films('more bytes of pixels than the header speaks of', FILM, 'image')
@@ -734,7 +738,7 @@ def spacing_nan(c):
     "`NaN` is accepted by a parser of numbers."
     patch(c, 'film1.dcm', 'PixelSpacing', b'NaN\\NaN')
 
-@films('PixelSpacing', FILM, 'image')
+@films('between 0.01 and 5 mm', FILM, 'image')
 def spacing_in_words(c):
     "Letters where numbers belong."
     patch(c, 'film1.dcm', 'PixelSpacing', b'a\\b')
@@ -801,7 +805,7 @@ def header_wants_more(c):
 
 @others('is the file whole, and what its name says', NIFTI, 'image')
 def damaged_gzip(c):
-    "A few bytes changed on the way."
+    "The reader gave up; the bracket holds its words. The file was damaged on the way, or is something else than its suffix says."
     raw = bytearray((c/'film2.nii.gz').read_bytes()); raw[6000:6040] = bytes(40); write(c, bytes(raw), 'film2.nii.gz')
 
 @others('no film has that size', NIFTI, 'image')
@@ -818,7 +822,7 @@ def png_bomb(c):
 
 @others('is the file whole, and what its name says', PNG, 'image')
 def cut_png(c):
-    "The reader gave up; the bracket holds its words. The file is damaged, or is something else than its suffix says."
+    "A picture that broke off."
     cut(c, 'film3.png', 9000)
 
 @others('is the file whole, and what its name says', FILM, 'image')
@@ -828,7 +832,7 @@ def cut_nrrd(c):
 
 @others('by its content', FILM, 'image')
 def png_named_nifti(c):
-    "The same."
+    "A picture was given the suffix of a volume, or a volume that of another. Give it its own, so that nobody takes a printing resolution for a pixel size."
     film_as(c, 'film.nii.gz', lambda p: shutil.copy(c/'film3.png', p))
 
 @others('is the file whole, and what its name says', FILM, 'image')
@@ -838,7 +842,7 @@ def nifti_named_png(c):
 
 @others('by its content', FILM, 'image')
 def png_named_nrrd(c):
-    "A picture was given the suffix of a volume. Give it its own, so that nobody takes its printing resolution for a pixel size."
+    "The same."
     film_as(c, 'film.nrrd', lambda p: shutil.copy(c/'film3.png', p))
 
 @others('is the file whole, and what its name says', FILM, 'image')
@@ -850,6 +854,16 @@ def nhdr_without_its_data(c):
 def svg_named_tif(c):
     "A drawing."
     film_as(c, 'film.tif', lambda p: p.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>'))
+
+@others('by its header a pixel measures', NIFTI, 'image')
+def nifti_in_micrometres(c):
+    "The header of a volume gives a pixel size that no film has: its numbers are micrometres or metres. Correct the header, or give a `spacing` column, which overrules it."
+    write_itk(c/'film2.nii.gz', scene(1)[0], (600., 600.))
+
+@others('by its header a pixel measures', NIFTI, 'image')
+def nifti_in_metres(c):
+    "The same, in metres."
+    write_itk(c/'film2.nii.gz', scene(1)[0], (.0006, .0006))
 
 @others('not a volume', NIFTI, 'image')
 def volume(c):
@@ -1218,7 +1232,7 @@ def reading_of_an_unknown_vertebra(c):
     "The reading is of a vertebra that the manifest does not have, or has set aside."
     readings(c, vertebra_id='v99')
 
-@second('is not allowed (isin', 2, 'reader')
+@second('is not allowed (must be one of', 2, 'reader')
 def third_reader(c):
     "Reader A drew the masks of the manifest, B is the second reader."
     readings(c, reader='Dr. Y')
@@ -1299,6 +1313,19 @@ def yaml_that_runs_code(c):
 def yaml_in_latin1(c):
     "Save the card in UTF-8."
     write(c, 'name: Köln'.encode('latin1'), 'cohort.yml')
+
+# ---------------------------------------------------------------------------------------------------------------- what is said about it
+
+def problems(c, case=None) -> pd.DataFrame:
+    "What reading and auditing say of a cohort; where a case is wrong in one film, the others stay closed."
+    found = read_manifest(c)
+    if case and case.rows and case.group in ALONE and 'image' in found.table:
+        found.table = found.table[found.table['image'].isin(found.table['image'].reindex(case.rows))]
+    return audit(found).problems
+
+def said_of(found, case) -> pd.DataFrame:
+    "The problems that hold the words of a case, in its file and column."
+    return found[(found.problem + '; ' + found.way_out).str.contains(case.words, regex=False) & (found.file == case.file) & (found.column == case.column)]
 
 # ---------------------------------------------------------------------------------------------------------------- odd, and harmless
 
@@ -1387,7 +1414,6 @@ NONSENSE = ['', '0', '-1', '65535', 'NaN', '1e999', 'a', 'a\\b', '\\', '1\\2\\3'
 
 def retagged(path, rng) -> bytes:
     "A DICOM film with one to three tags of random keyword, text where text fits and bytes where it does not."
-    import io
     ds, words = pydicom.dcmread(path), ['Rows', 'Columns', 'BitsAllocated', 'BitsStored', 'HighBit', 'PixelRepresentation', 'SamplesPerPixel', 'NumberOfFrames', 'PhotometricInterpretation', 'PixelSpacing',
         'ImagerPixelSpacing', 'EstimatedRadiographicMagnificationFactor', 'RescaleSlope', 'RescaleIntercept', 'PixelPaddingValue', 'PixelPaddingRangeLimit', 'WindowWidth', 'Modality', 'SOPClassUID',
         'SOPInstanceUID', 'PatientName', 'PatientID', 'SpecificCharacterSet', 'PresentationIntentType', 'PlanarConfiguration', 'PatientIdentityRemoved', 'NominalScannedPixelSpacing']
@@ -1397,10 +1423,15 @@ def retagged(path, rng) -> bytes:
     out = io.BytesIO(); ds.save_as(out)
     return out.getvalue()
 
+def variant(i, path, whole, end) -> bytes:
+    "The `i`th way to damage a film; every third is by its tags."
+    rng = np.random.default_rng(i)
+    return retagged(path, rng) if i % 3 == 1 else flipped(whole, end, rng)
+
 def fuzz(folder, n):
     "Read `n` damaged films; a line for each: the variant, the outcome, the seconds. Run in a process of its own, with its memory limited."
-    import resource, time
-    from ovf_dlr.audit import _words
+    import resource
+    import time
     from ovf_dlr.reading import ImageError, read_image
     warnings.simplefilter('ignore')
     dicom, nifti = folder/'film1.dcm', folder/'fuzz.nii'
@@ -1409,15 +1440,13 @@ def fuzz(folder, n):
     resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 29),)*2)       # a gigabyte and a half more than now
     whole = {p: (p.read_bytes(), header_end(p)) for p in (dicom, nifti)}
     for i in range(n):
-        rng = np.random.default_rng(i)
         source = nifti if i % 3 == 2 else dicom
         bad = folder/f'bad{source.suffix}'
-        bad.write_bytes(retagged(source, rng) if i % 3 == 1 else flipped(*whole[source], rng))
+        bad.write_bytes(variant(i, source, *whole[source]))
         print(i, ('flipped DICOM', 'retagged DICOM', 'flipped NIfTI')[i % 3], end=' ', flush=True)
         start = time.perf_counter()
         try:
             read_image(bad); said = 'clean'
-            if source is dicom: _words(bad)                             # the audit looks at the header once more
         except ImageError as e: said = 'MemoryError' if 'MemoryError' in str(e) else 'ImageError'
         except Exception as e: said = type(e).__name__ + f' {e}'.replace('\n', ' ')
         print(f'{time.perf_counter() - start:.2f}', said, flush=True)
