@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import joblib
+import pandas as pd
 import typer
 import yaml
 from rich.console import Console
@@ -171,7 +172,7 @@ def _show_problems(problems):
     table = Table('', 'row', 'column', 'value', 'problem', 'way out', box=None, padding=(0, 1), title_justify='left')
     for p in problems.head(_SHOWN).itertuples():
         row = f"{'' if p.file == 'manifest' else p.file + ' '}{p.row}"
-        table.add_row({'error': '[red]error[/]', 'warning': '[yellow]warning[/]'}[p.severity], *(escape('' if v is None else str(v)) for v in (row, p.column, p.value, p.problem, p.way_out)))
+        table.add_row({'error': '[red]error[/]', 'warning': '[yellow]warning[/]'}[p.severity], *(escape('' if pd.isna(v) else str(v)) for v in (row, p.column, p.value, p.problem, p.way_out)))
     _wide.print(table)
     if len(problems) > _SHOWN: say.print(f'... and {len(problems) - _SHOWN} more; --report FILE.csv writes them all.')
 
