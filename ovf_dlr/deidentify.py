@@ -39,6 +39,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from tqdm.auto import tqdm
 
@@ -66,6 +67,7 @@ _ACTION = _table()
 _GROUPS = (0x0010, 0x0012, 0x0032, 0x0038, 0x4008)      # patient, trial, request, visit, results
 _PROSE = ('LT', 'ST', 'UT', 'UC', 'UR', 'PN', 'AE', 'DA', 'DT', 'UN')
 _ALSO = {int(tag_for_keyword(k)) for k in ('DeviceID', 'GridID')}
+_TRACKING = tag_for_keyword('TrackingID') # prose that a segment must have beside its TrackingUID
 _DUMMY = dict(AS='000Y', DA='19000101', DT='19000101000000', TM='000000', DS='0', IS='0', UR='http://anonymized.invalid',
               OB=b'\0\0', OW=b'\0\0', UN=b'\0\0', FD=0, FL=0, SS=0, US=0, SL=0, UL=0)
 
@@ -73,7 +75,7 @@ def _action(element) -> str: # X, Z, D, U, S (look into the sequence) or K (keep
     "What the profile wants for one element."
     tag, vr = element.tag, element.VR
     if tag.is_private or tag.group in _GROUPS or tag.group & 0xff00 in (0x5000, 0x6000) or int(tag) in _ALSO: return 'X'
-    found = _ACTION.get(int(tag))
+    found = 'D' if tag == _TRACKING else _ACTION.get(int(tag))
     if found in ('X', 'U'): return found
     if found == 'X_Z_U_STAR': return 'S' # sequences of references: items stay, their UIDs are mapped
     if found in ('Z', 'X_Z'): return 'Z'
@@ -419,6 +421,13 @@ def _suffix(path) -> str: # '.nii.gz', '.png', ...; '.dcm' for DICOM, whatever i
     return known or ('.dcm' if str(path).lower().endswith(('.dcm', '.dicom')) or Path(path).is_file() and pydicom.misc.is_dicom(path) else '')
 
 # %% ../nbs/06_deidentify.ipynb #c055
+def _whole(ds, path):
+    "Refuse a file whose pixels break off; pydicom takes what there is."
+    if 'PixelData' not in ds or ds.file_meta.TransferSyntaxUID.is_compressed: return ds
+    wanted, held = get_expected_length(ds), len(ds.PixelData)
+    if held < wanted: raise DeidentificationError(f"{path}: the file breaks off, {held} bytes of pixels instead of {wanted}; copy it again")
+    return ds
+
 def clean_file(
     source,                          # DICOM, NIfTI, NRRD, MetaImage, PNG, JPEG or TIFF
     target,                          # of the same kind
@@ -427,14 +436,17 @@ def clean_file(
     keep_characteristics:bool=False, # sex and age may stay in a DICOM header
     needles:Needles|None=None,       # names and ids to be kept out of DICOM labels
 ):
-    "Write `source` without identity. Pixels are not altered."
+    "Write `source` without identity. Pixels are not altered. Raises `DeidentificationError`."
     clean = _CLEANERS.get(_suffix(source))
-    if clean: return Path(target).write_bytes(clean(Path(source).read_bytes(), source))
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # pydicom's warnings quote values
-        try: new = deidentify(pydicom.dcmread(source), key, patient, keep_characteristics, needles, str(source))
-        except InvalidDicomError as e: raise DeidentificationError(f"{source}: not a DICOM file, in spite of its name; export it again") from e
-        new.save_as(target, enforce_file_format=True)
+    try:
+        if clean: Path(target).write_bytes(clean(Path(source).read_bytes(), source)); return
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore') # pydicom's warnings quote values
+            deidentify(_whole(pydicom.dcmread(source), source), key, patient, keep_characteristics, needles, str(source)).save_as(target, enforce_file_format=True)
+    except (DeidentificationError, OSError): raise
+    except InvalidDicomError as e: raise DeidentificationError(f"{source}: not a DICOM file, in spite of its name; export it again") from e
+    except Exception as e: # whatever a broken file makes a parser say, and without the text, for it may quote values
+        raise DeidentificationError(f"{source}: broken ({type(e).__name__} while it was read or written); export it again") from None
 
 # %% ../nbs/06_deidentify.ipynb #c058
 def _dicom_parts(data):
@@ -502,7 +514,8 @@ def verify_deidentified(
 
 # %% ../nbs/06_deidentify.ipynb #c063
 def _open_key(key_file, out) -> tuple[bytes, dict]: # the key, what the file held
-    "Read or draw a key. Raises where the file would travel with the cohort or is something else."
+    "Read or draw a key. Raises where `out` exists, and where the file would travel with the cohort or is something else."
+    if Path(out).exists(): raise DeidentificationError(f"'{out}' exists; name a new folder, nothing is overwritten")
     if key_file is None: return new_key(), {}
     key_file = Path(key_file).resolve()
     if key_file.is_relative_to(Path(out).resolve()): raise DeidentificationError(f"the key file '{key_file}' lies in '{out}', the folder to be passed on; name a place outside it")
@@ -524,7 +537,6 @@ def _save_key(key_file, key, held, patients, vertebrae):
 def _scratch(out):
     "A folder beside `out` that becomes `out` at the end, and nothing if anything fails."
     out = Path(out)
-    if out.exists(): raise DeidentificationError(f"'{out}' exists; name a new folder, nothing is overwritten")
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix='.deidentify-', dir=out.parent))
     try:
@@ -547,6 +559,7 @@ def _look(path, survey):
     try: ds = pydicom.dcmread(path, stop_before_pixels=True); _refuse(ds, path)
     except InvalidDicomError: survey.problems.append((path, 'not a DICOM file, in spite of its name', 'export it again')); return
     except DeidentificationError as e: survey.problems.append((path, *str(e).removeprefix(f'{path}: ').split('; ', 1))); return
+    except Exception as e: survey.problems.append((path, f'broken ({type(e).__name__} while its header was read)', 'export it again')); return
     survey.needles |= identifiers(ds)
     if not ds.get('BurnedInAnnotation') and ds.get('Modality') != 'SEG': survey.unclear.append(path)
 
@@ -720,7 +733,6 @@ def deidentify_cohort(
 ) -> Deidentified:
     "A copy of a cohort without identity (PS3.15 Annex E). All or nothing. Raises `CohortError` with every problem, or `DeidentificationError`; warns `BurnedInWarning`."
     key, held = _open_key(key_file, out)
-    if Path(out).exists(): raise DeidentificationError(f"'{out}' exists; name a new folder, nothing is overwritten")
     table = _read_table(manifest)
     outside = _excluded(table)
     if problems := _missing(table, outside): raise CohortError(manifest, pd.DataFrame(problems, columns=_PROBLEM))
