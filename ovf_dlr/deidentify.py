@@ -132,13 +132,13 @@ _HEADER, _COMPRESSED, _PIXELS = 6, 8, 12 # fewest bytes of a needle, by where it
 
 def _fold(text) -> str: return unicodedata.normalize('NFKC', str(text)).casefold()
 
-def _encoded(needle) -> set[bytes]:
-    "A needle as bytes, in every encoding that has its letters; lower case where the letters are ASCII."
+def _encoded(needle, shortest) -> set[bytes]:
+    "A needle as bytes, in every encoding that has its letters, if long enough there; lower case where the letters are ASCII."
     found = set()
     for encoding in _ENCODINGS:
         try: found |= {n.encode(encoding).lower() for n in (needle, needle.upper(), needle.lower(), needle.title())}
         except UnicodeEncodeError: pass
-    return {b for b in found if len(b.replace(b'\0', b'')) >= _HEADER}
+    return {b for b in found if len(b.replace(b'\0', b'')) >= shortest}
 
 # %% ../nbs/06_deidentify.ipynb #c025
 class Needles:
@@ -151,13 +151,9 @@ class Needles:
         self.values = sorted({v for v in map(str, values) if _fold(v) not in self.ignored})
         folded = {_fold(v).strip() for v in self.values}
         self.words = {v for v in folded if v.isalnum() and len(v) >= (5 if v.isdigit() else 3)}
-        self.phrases, self.patterns, self._pairs = {}, {}, np.zeros((3, 65536), bool)
+        self.phrases, self._indexes = {}, {}
         for v in folded:
             if not v.isdigit() and (len(v) >= 6 or len(v) >= 2 and not v.isascii() or len(v) >= 4 and not v.isalnum()): self.phrases.setdefault(v[:2], set()).add(v)
-        for v in self.values:
-            for b in _encoded(v):
-                self.patterns.setdefault(b[:6], set()).add((b, v))
-                for i in range(3): self._pairs[i, b[2*i] << 8 | b[2*i+1]] = True
 
     def in_text(self,
         text:str, # of a tag, a cell, a file name
@@ -172,12 +168,24 @@ class Needles:
         shortest:int, # bytes of the shortest needle to believe in
     ) -> set[str]: # needles found
         "Every needle at every offset."
-        data = bytes(data).lower()
-        if len(data) < 6 or not self.patterns: return set()
+        patterns, tables = self._index(shortest)
+        data, n = bytes(data).lower(), 2*len(tables)
+        if len(data) < n or not patterns: return set()
         a = np.frombuffer(data, np.uint8)
         pairs = a[:-1].astype(np.uint16) << 8 | a[1:]
-        starts = np.flatnonzero(self._pairs[0][pairs[:-4]] & self._pairs[1][pairs[2:-2]] & self._pairs[2][pairs[4:]])
-        return {v for i in starts for b, v in self.patterns.get(data[i:i+6], ()) if len(b.replace(b'\0', b'')) >= shortest and _stands_alone(data, i, b)}
+        starts = np.flatnonzero(tables[0][pairs[:len(pairs)-n+2]])
+        for i in range(1, len(tables)): starts = starts[tables[i][pairs[starts + 2*i]]]
+        return {v for i in starts for b, v in patterns.get(data[i:i+n], ()) if _stands_alone(data, i, b)}
+
+    def _index(self, shortest) -> tuple[dict, np.ndarray]: # patterns by their first bytes; for each pair of these, which values occur
+        "What `in_bytes` looks things up in, made once for each `shortest`."
+        if shortest in self._indexes: return self._indexes[shortest]
+        patterns, tables = {}, np.zeros((shortest//2, 65536), bool)
+        for v in self.values:
+            for b in _encoded(v, shortest):
+                patterns.setdefault(b[:2*len(tables)], set()).add((b, v))
+                for i in range(len(tables)): tables[i, b[2*i] << 8 | b[2*i+1]] = True
+        return self._indexes.setdefault(shortest, (patterns, tables))
 
 def _stands_alone(data, i, pattern) -> bool:
     "Is the pattern here, and not the inside of a longer number?"
@@ -551,6 +559,11 @@ class Survey:
     needles:set = field(default_factory=set)   # names and ids
     problems:list = field(default_factory=list) # (path, problem, way out)
     unclear:list = field(default_factory=list)  # DICOM images that do not say whether text is burned in
+    makers:dict = field(default_factory=dict)   # words of maker and model -> patients on whose films they stand
+
+    def harmless(self) -> set[str]:
+        "Words of makers and models, which may also be somebody's name."
+        return {word for word, patients in self.makers.items() if len(patients) >= 3}
 
 def _look(path, survey):
     "Add what one file says."
@@ -561,6 +574,7 @@ def _look(path, survey):
     except DeidentificationError as e: survey.problems.append((path, *str(e).removeprefix(f'{path}: ').split('; ', 1))); return
     except Exception as e: survey.problems.append((path, f'broken ({type(e).__name__} while its header was read)', 'export it again')); return
     survey.needles |= identifiers(ds)
+    for word in re.split(r'[\W_]+', _fold(f"{ds.get('Manufacturer', '')} {ds.get('ManufacturerModelName', '')}")): survey.makers.setdefault(word, set()).add(str(ds.get('PatientID')))
     if not ds.get('BurnedInAnnotation') and ds.get('Modality') != 'SEG': survey.unclear.append(path)
 
 def survey_files(
@@ -618,7 +632,7 @@ def deidentify_files(
     if lost := [str(p) for p in files if not p.is_file()]: raise DeidentificationError(f"no such file: {', '.join(lost[:20])}")
     survey = survey_files(files, progress)
     if survey.problems: raise DeidentificationError('\n'.join([f'{len(survey.problems)} file(s) cannot be de-identified', *(f'  {p}: {what}; {way_out}' for p, what, way_out in survey.problems)]))
-    plan, needles = _plan_files(files, key), Needles(survey.needles, ignore)
+    plan, needles = _plan_files(files, key), Needles(survey.needles, {*ignore, *survey.harmless()})
     with _scratch(target) as folder:
         for path, (name, patient) in tqdm(plan.items(), disable=not progress, desc='files'): clean_file(path, folder/name, key, patient, keep_characteristics, needles)
         _believe(folder, needles, {name: p for p, (name, _) in plan.items()}, progress)
@@ -638,6 +652,8 @@ class Deidentified:
     masks:int
     dropped:list[str]  # columns that were left out
     notes:list[str]    # what a reader of the new cohort should know
+
+    def __str__(self): return '\n'.join([f'{self.patients} patients, {self.films} films, {self.masks} masks in {self.folder}', *(f'- {n}' for n in self.notes)])
 
 def _excluded(table) -> np.ndarray:
     "Rows that left the study; they may lack image, mask and vertebra_id."
@@ -719,7 +735,7 @@ def _notes(table, capped, dropped, held_back) -> list[str]:
             *([f"columns dropped: {', '.join(dropped)}"] if dropped else []),
             *([f"{held_back} excluded row(s) lost the path of a file that is not there or has no patient"] if held_back else []),
             *([] if 'split' in table else ['the manifest has no `split` column, and the 8:2 split follows from patient ids: it will differ from that of the original cohort']),
-            *(['`center` is kept as it is: ' + ', '.join(map(str, table.center.dropna().unique()[:6])) + '; write I, II, III if the name of a hospital must not be known'] if 'center' in table else [])]
+            *(['`center` is kept as it is: ' + ', '.join(map(str, table.center.dropna().unique()[:6])) + '; write I, II, III if the name of a hospital must not be known'] if 'center' in table and not table.center.dropna().str.fullmatch(r'[IVX]+|[A-Z]|\d+').all() else [])]
 
 # %% ../nbs/06_deidentify.ipynb #c078
 def deidentify_cohort(
@@ -744,9 +760,11 @@ def deidentify_cohort(
     for rows, column, folder in ((table, 'image', 'images'), (table, 'mask', 'masks'), (readings, 'mask', 'masks')):
         if rows is not None: problems += _add_names(plan, rows, column, folder, key)
     survey = survey_files([p for p in plan if Path(p).is_file()], progress)
-    needles, card = Needles([*survey.needles, *table.patient_id.dropna()], ignore), _card_of(manifest)
+    card = _card_of(manifest)
+    if card.get('synthetic'): ignore = (*ignore, *re.split(r'[\W_]+', str(card.get('name', '')))) # nobody is called PHANTOM
+    needles = Needles([*survey.needles, *table.patient_id.dropna()], {*ignore, *survey.harmless()})
     problems += [problem('', 'image or mask', None, f'{p}: {what}', way_out) for p, what, way_out in survey.problems]
-    problems += _cells(table, ('exclusion', 'center'), needles, 'the manifest') + _cells(pd.DataFrame([card]), ('name', 'label'), needles, 'cohort.yml')
+    problems += _cells(table, [c for c in _KEPT if c not in ('vertebra_id', 'patient_id', 'image', 'mask')], needles, 'the manifest') + _cells(pd.DataFrame([card]), ('name', 'label'), needles, 'cohort.yml')
     if problems: raise CohortError(manifest, pd.DataFrame(problems, columns=_PROBLEM))
     dropped, vertebrae = [c for c in table if c not in _KEPT], _vertebrae(table, key)
     new, capped = _with_oldest(_renamed(table, plan, vertebrae, key, _KEPT))
