@@ -65,7 +65,7 @@ _ACTION = _table()
 
 # %% ../nbs/06_deidentify.ipynb #c013
 _GROUPS = (0x0010, 0x0012, 0x0032, 0x0038, 0x4008)      # patient, trial, request, visit, results
-_PROSE = ('LT', 'ST', 'UT', 'UC', 'UR', 'PN', 'AE', 'DA', 'DT', 'UN')
+_PROSE = ('LT', 'ST', 'UT', 'UC', 'UR', 'PN', 'AE', 'DA', 'DT', 'TM', 'UN')
 _ALSO = {int(tag_for_keyword(k)) for k in ('DeviceID', 'GridID')}
 _TRACKING = tag_for_keyword('TrackingID') # prose that a segment must have beside its TrackingUID
 _DUMMY = dict(AS='000Y', DA='19000101', DT='19000101000000', TM='000000', DS='0', IS='0', UR='http://anonymized.invalid',
@@ -250,12 +250,12 @@ def _code(value, meaning):
     return item
 
 def _sign(ds, new_id, traits):
-    "Write who the patient is now, and what was done (PS3.15 E.1.1, items 6 and 7)."
+    "Write who the patient is now, and what was done (PS3.15 E.1.1)."
     ds.PatientName = ds.PatientID = new_id
     ds.PatientBirthDate, ds.PatientSex = '', ''
     for keyword, value in traits.items(): setattr(ds, keyword, value)
     ds.PatientIdentityRemoved, ds.LongitudinalTemporalInformationModified = 'YES', 'REMOVED'
-    ds.DeidentificationMethod = [f'PS3.15 {EDITION} Annex E Basic Profile', 'ovf_dlr deidentify']
+    ds.DeidentificationMethod = f'PS3.15 {EDITION} Annex E Basic Profile by ovf_dlr'
     ds.DeidentificationMethodCodeSequence = [_code('113100', 'Basic Application Confidentiality Profile'),
         *([_code('113108', 'Retain Patient Characteristics Option')] if traits else [])]
 
