@@ -738,6 +738,49 @@ def _notes(table, capped, dropped, held_back) -> list[str]:
             *(['`center` is kept as it is: ' + ', '.join(map(str, table.center.dropna().unique()[:6])) + '; write I, II, III if the name of a hospital must not be known'] if 'center' in table and not table.center.dropna().str.fullmatch(r'[IVX]+|[A-Z]|\d+').all() else [])]
 
 # %% ../nbs/06_deidentify.ipynb #c078
+@dataclass
+class _Source:
+    "A cohort as it was read, and all that was decided before the first byte is written."
+    table:pd.DataFrame          # the manifest, paths absolute
+    readings:pd.DataFrame|None
+    card:dict                   # of cohort.yml
+    plan:dict                   # source -> (target, patient)
+    survey:Survey
+    needles:Needles
+    lost:int                    # files that excluded rows name in vain
+
+def _plan_cohort(table, readings, key) -> tuple[dict, list]: # source -> (target, patient); problems
+    "A new name for every film and mask of a cohort."
+    plan = {}
+    problems = _add_names(plan, table, 'image', 'images', key)
+    for rows in (table, readings):
+        if rows is not None: problems += _add_names(plan, rows, 'mask', 'masks', key)
+    return plan, problems
+
+def _prepare(manifest, key, allow_outside, ignore, progress) -> _Source:
+    "Read and survey a cohort. Raises `CohortError` with every problem."
+    table = _read_table(manifest)
+    if problems := _missing(table, _excluded(table)): raise CohortError(manifest, pd.DataFrame(problems, columns=_PROBLEM))
+    named = table[['image', 'mask']].notna().sum().sum()
+    table, problems = _located(table, manifest, _excluded(table), allow_outside)
+    readings, more = _read_readings(manifest, table, allow_outside); problems += more
+    plan, more = _plan_cohort(table, readings, key); problems += more
+    survey, card = survey_files([p for p in plan if Path(p).is_file()], progress), _card_of(manifest)
+    if card.get('synthetic'): ignore = (*ignore, *re.split(r'[\W_]+', str(card.get('name', '')))) # nobody is called PHANTOM
+    needles = Needles([*survey.needles, *table.patient_id.dropna()], {*ignore, *survey.harmless()})
+    problems += [problem('', 'image or mask', None, f'{p}: {what}', way_out) for p, what, way_out in survey.problems]
+    problems += _cells(table, [c for c in _KEPT if c not in ('vertebra_id', 'patient_id', 'image', 'mask')], needles, 'the manifest')
+    problems += _cells(pd.DataFrame([card]), ('name', 'label'), needles, 'cohort.yml')
+    if problems: raise CohortError(manifest, pd.DataFrame(problems, columns=_PROBLEM))
+    return _Source(table, readings, card, plan, survey, needles, int(named - table[['image', 'mask']].notna().sum().sum()))
+
+def _write_tables(folder, source, new, vertebrae, key):
+    "`manifest.csv`, and `readings.csv` and `cohort.yml` where they were."
+    new.to_csv(folder/'manifest.csv', index=False)
+    if source.readings is not None: _renamed(source.readings, source.plan, vertebrae, key, READINGS.columns).to_csv(folder/'readings.csv', index=False)
+    if source.card: (folder/'cohort.yml').write_text(yaml.safe_dump(source.card, sort_keys=False, allow_unicode=True), encoding='utf-8')
+
+# %% ../nbs/06_deidentify.ipynb #c079
 def deidentify_cohort(
     manifest:str|Path,               # CSV or Excel; `readings.csv` and `cohort.yml` beside it are taken along
     out:str|Path,                    # a new folder
@@ -749,39 +792,21 @@ def deidentify_cohort(
 ) -> Deidentified:
     "A copy of a cohort without identity (PS3.15 Annex E). All or nothing. Raises `CohortError` with every problem, or `DeidentificationError`; warns `BurnedInWarning`."
     key, held = _open_key(key_file, out)
-    table = _read_table(manifest)
-    outside = _excluded(table)
-    if problems := _missing(table, outside): raise CohortError(manifest, pd.DataFrame(problems, columns=_PROBLEM))
-    named = table[['image', 'mask']].notna().sum().sum()
-    table, problems = _located(table, manifest, outside, allow_outside)
-    held_back = int(named - table[['image', 'mask']].notna().sum().sum())
-    readings, more = _read_readings(manifest, table, allow_outside); problems += more
-    plan = {}
-    for rows, column, folder in ((table, 'image', 'images'), (table, 'mask', 'masks'), (readings, 'mask', 'masks')):
-        if rows is not None: problems += _add_names(plan, rows, column, folder, key)
-    survey = survey_files([p for p in plan if Path(p).is_file()], progress)
-    card = _card_of(manifest)
-    if card.get('synthetic'): ignore = (*ignore, *re.split(r'[\W_]+', str(card.get('name', '')))) # nobody is called PHANTOM
-    needles = Needles([*survey.needles, *table.patient_id.dropna()], {*ignore, *survey.harmless()})
-    problems += [problem('', 'image or mask', None, f'{p}: {what}', way_out) for p, what, way_out in survey.problems]
-    problems += _cells(table, [c for c in _KEPT if c not in ('vertebra_id', 'patient_id', 'image', 'mask')], needles, 'the manifest') + _cells(pd.DataFrame([card]), ('name', 'label'), needles, 'cohort.yml')
-    if problems: raise CohortError(manifest, pd.DataFrame(problems, columns=_PROBLEM))
-    dropped, vertebrae = [c for c in table if c not in _KEPT], _vertebrae(table, key)
+    source = _prepare(manifest, key, allow_outside, ignore, progress)
+    table, plan, needles, vertebrae = source.table, source.plan, source.needles, _vertebrae(source.table, key)
     new, capped = _with_oldest(_renamed(table, plan, vertebrae, key, _KEPT))
     with _scratch(out) as folder:
         for path, (name, patient) in tqdm(plan.items(), disable=not progress, desc='files'):
             (folder/name).parent.mkdir(exist_ok=True)
             clean_file(path, folder/name, key, patient, keep_characteristics, needles)
-        new.to_csv(folder/'manifest.csv', index=False)
-        if readings is not None: _renamed(readings, plan, vertebrae, key, READINGS.columns).to_csv(folder/'readings.csv', index=False)
-        if card: (folder/'cohort.yml').write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), encoding='utf-8')
+        _write_tables(folder, source, new, vertebrae, key)
         _believe(folder, needles, {name: p for p, (name, _) in plan.items()}, progress)
         _save_key(key_file, key, held, {pseudonym(p, key): p for p in table.patient_id.dropna().unique()}, {v: k for k, v in vertebrae.items()})
-    _warn_unclear([plan[p][0] for p in survey.unclear])
-    films = {n for n, _ in plan.values() if n.startswith('images/')}
-    return Deidentified(str(out), table.patient_id.nunique(), len(films), len(plan) - len(films), dropped, _notes(new, capped, dropped, held_back))
+    _warn_unclear([plan[p][0] for p in source.survey.unclear])
+    dropped, films = [c for c in table if c not in _KEPT], sum(n.startswith('images/') for n, _ in plan.values())
+    return Deidentified(str(out), table.patient_id.nunique(), films, len(plan) - films, dropped, _notes(new, capped, dropped, source.lost))
 
-# %% ../nbs/06_deidentify.ipynb #c088
+# %% ../nbs/06_deidentify.ipynb #c089
 _ACQUISITION = ('Modality', 'Manufacturer', 'ManufacturerModelName', 'DetectorType', 'KVP', 'Exposure', 'ExposureInuAs', 'ExposureTime', 'XRayTubeCurrent', 'DistanceSourceToDetector',
                 'Grid', 'ImagerPixelSpacing', 'PixelSpacing', 'EstimatedRadiographicMagnificationFactor', 'Rows', 'Columns', 'BitsStored', 'PhotometricInterpretation',
                 'PresentationIntentType', 'LossyImageCompression')
@@ -813,7 +838,7 @@ def _acquisition(path) -> dict | None:
                 'Matrix, rows x columns': f"{ds.get('Rows')} x {ds.get('Columns')}", 'Bits stored': _text(ds, 'BitsStored'), 'Photometric interpretation': _text(ds, 'PhotometricInterpretation'),
                 'Transfer syntax': syntax.name if syntax else None, 'Lossy compression': {'00': 'no', '01': 'yes'}.get(_text(ds, 'LossyImageCompression')), 'Presentation intent': _text(ds, 'PresentationIntentType')}
 
-# %% ../nbs/06_deidentify.ipynb #c089
+# %% ../nbs/06_deidentify.ipynb #c090
 def _summary(values) -> str: # of one characteristic over the films of a centre
     "Median (range) of numbers, `value (n)` of categories, and how many films do not say."
     known = values.dropna()
