@@ -43,8 +43,8 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from tqdm.auto import tqdm
 
-from .cohort import MANIFEST, READINGS, CohortError, _PROBLEM, _read_table, _resolve, _rows, problem
-from .preprocess import dicom_spacing
+from .cohort import MANIFEST, READINGS, CohortError, _manifest_path, _read_table, _resolve, _rows, problem, problem_table
+from .reading import dicom_spacing
 
 # %% ../nbs/06_deidentify.ipynb #c005
 class DeidentificationError(ValueError):
@@ -718,10 +718,9 @@ def _read_readings(manifest, table, allow_outside):
     path = Path(manifest).with_name('readings.csv')
     if not path.is_file(): return None, []
     rows = _read_table(path)
-    if absent := [problem('', c, None, 'column is missing in readings.csv', 'add it') for c in ('vertebra_id', 'mask') if c not in rows]: return None, absent
-    problems = _rows(rows, (~rows.vertebra_id.isin(table.vertebra_id)).to_numpy(), 'vertebra_id', 'is not in the manifest', 'readings must name vertebrae of the manifest')
-    rows, more = _resolve(rows, path.parent, ['mask'], allow_outside)
-    for p in (*problems, *more): p['column'] = f"readings.csv, {p['column']}"
+    if absent := [problem('', c, None, 'column is missing', 'add it', file='readings') for c in ('vertebra_id', 'mask') if c not in rows]: return None, absent
+    problems = _rows(rows, (~rows.vertebra_id.isin(table.vertebra_id)).to_numpy(), 'vertebra_id', 'is not in the manifest', 'readings must name vertebrae of the manifest', file='readings')
+    rows, more = _resolve(rows, path.parent, ['mask'], allow_outside, 'readings')
     return rows.assign(patient_id=rows.vertebra_id.map(table.dropna(subset='vertebra_id').set_index('vertebra_id').patient_id.to_dict())), problems + more
 
 def _card_of(manifest) -> dict:
@@ -759,8 +758,9 @@ def _plan_cohort(table, readings, key) -> tuple[dict, list]: # source -> (target
 
 def _prepare(manifest, key, allow_outside, ignore, progress) -> _Source:
     "Read and survey a cohort. Raises `CohortError` with every problem."
+    manifest = _manifest_path(manifest)
     table = _read_table(manifest)
-    if problems := _missing(table, _excluded(table)): raise CohortError(manifest, pd.DataFrame(problems, columns=_PROBLEM))
+    if problems := _missing(table, _excluded(table)): raise CohortError(manifest, problem_table(problems))
     named = table[['image', 'mask']].notna().sum().sum()
     table, problems = _located(table, manifest, _excluded(table), allow_outside)
     readings, more = _read_readings(manifest, table, allow_outside); problems += more
@@ -771,7 +771,7 @@ def _prepare(manifest, key, allow_outside, ignore, progress) -> _Source:
     problems += [problem('', 'image or mask', None, f'{p}: {what}', way_out) for p, what, way_out in survey.problems]
     problems += _cells(table, [c for c in _KEPT if c not in ('vertebra_id', 'patient_id', 'image', 'mask')], needles, 'the manifest')
     problems += _cells(pd.DataFrame([card]), ('name', 'label'), needles, 'cohort.yml')
-    if problems: raise CohortError(manifest, pd.DataFrame(problems, columns=_PROBLEM))
+    if problems: raise CohortError(manifest, problem_table(problems))
     return _Source(table, readings, card, plan, survey, needles, int(named - table[['image', 'mask']].notna().sum().sum()))
 
 def _write_tables(folder, source, new, vertebrae, key):

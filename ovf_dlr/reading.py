@@ -320,6 +320,7 @@ _MIN_PIXELS = 9 # fewer is a stray dab of the brush, not a vertebral body
 
 def _whole_numbers(values, path) -> np.ndarray:
     "Labels as integers; a mask that was divided by 255 is multiplied again."
+    if np.issubdtype(values.dtype, np.integer): return values
     if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all(): raise ImageError(f"mask {path}: holds NaN or infinite values; export the labels as whole numbers")
     whole = np.rint(values)
     if np.array_equal(values, whole): return whole.astype(np.int64)
@@ -327,15 +328,20 @@ def _whole_numbers(values, path) -> np.ndarray:
     if values.max() <= 1 and values.min() >= 0 and np.abs(values*255. - scaled).max() < .01: return scaled.astype(np.int64)
     raise ImageError(f"mask {path}: labels are not whole numbers; the mask was interpolated, resample it with nearest neighbour")
 
+def _segment_numbers(ds) -> list[int]:
+    "The segment that each frame shows: said per frame, for all together, or, where nothing is said, in the order of the segments."
+    per_frame = [*ds.get('PerFrameFunctionalGroupsSequence', []), *ds.get('SharedFunctionalGroupsSequence', [])]
+    said = [int(f.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for f in per_frame if 'SegmentIdentificationSequence' in f]
+    return said or [int(s.SegmentNumber) for s in ds.SegmentSequence]
+
 def _segments(ds, path, film_uid) -> np.ndarray: # (H, W)
     "The label image in a DICOM SEG object: segment numbers."
     known = {str(i.ReferencedSOPInstanceUID) for s in ds.get('ReferencedSeriesSequence', []) for i in s.get('ReferencedInstanceSequence', [])}
     if film_uid and known and film_uid not in known: raise ImageError(f"mask {path}: this DICOM SEG was drawn on another image ({', '.join(sorted(known)[:3])}), not on {film_uid}; pair it with its own film")
-    frames = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns)
-    if ds.get('SegmentationType') == 'LABELMAP': frames, numbers = frames[:1], [None]
-    else: numbers = [int(f.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for f in ds.PerFrameFunctionalGroupsSequence]
-    if len(set(numbers)) < len(numbers): raise ImageError(f"mask {path}: this DICOM SEG holds several slices per segment; a film has one")
-    if numbers == [None]: return frames[0]
+    frames, label_map = _decoded(ds).reshape(-1, ds.Rows, ds.Columns), ds.get('SegmentationType') == 'LABELMAP'
+    numbers = [1] if label_map else _segment_numbers(ds)
+    if len(set(numbers)) < len(frames): raise ImageError(f"mask {path}: this DICOM SEG holds {len(frames)} slices of {len(set(numbers))} segments; a film has one slice")
+    if label_map: return frames[0]
     on = frames > int(ds.get('MaximumFractionalValue', 1))/2
     if (twice := int((on.sum(0) > 1).sum())): raise ImageError(f"mask {path}: segments of this DICOM SEG overlap in {twice} pixels; vertebral bodies do not, correct the outlines")
     return (on*np.array(numbers)[:, None, None]).sum(0)
@@ -353,7 +359,7 @@ def read_labels(
     path,                    # NIfTI, NRRD, DICOM SEG or a picture
     film:Image|None=None,    # the film it belongs to; its geometry is compared if given
     geometry:str='strict',   # one of `GEOMETRIES`
-) -> np.ndarray: # (H, W) int64, on the film
+) -> np.ndarray: # (H, W) whole numbers, on the film
     "Read every structure of a mask file. Raises `ImageError`."
     if geometry not in GEOMETRIES: raise ImageError(f"mask geometry {geometry!r} is none of {', '.join(GEOMETRIES)}")
     path = _exists(path)
@@ -373,7 +379,7 @@ def _listing(values, most=12) -> str:
     return ', '.join(map(str, values[:most])) + (f', ... ({len(values)} values; masks must not be saved as JPEG)' if len(values) > most else '')
 
 def pick_label(
-    labels:np.ndarray, # (H, W) int64
+    labels:np.ndarray, # (H, W) whole numbers
     label=None,        # which structure; None where there is only one
     path='',           # for the error message
 ) -> np.ndarray:       # (H, W) bool
