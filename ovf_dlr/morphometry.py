@@ -24,6 +24,12 @@ class HeightError(ValueError):
 _MIN_PIXELS = 60   # fewer give heights of a few pixels, worth nothing
 _STRAY = .02       # share of the mask that may be stray dabs
 
+def _holes(mask, pieces) -> int:
+    "Number of holes by Euler's formula: pixels - adjacent pairs + full squares = pieces - holes."
+    pairs = mask[1:] & mask[:-1]
+    euler = np.count_nonzero(mask) - np.count_nonzero(pairs) - np.count_nonzero(mask[:, 1:] & mask[:, :-1]) + np.count_nonzero(pairs[:, 1:] & pairs[:, :-1])
+    return pieces - euler
+
 def _one_piece(mask) -> tuple[np.ndarray, list]: # (h, w) bool, and what was done
     "The largest piece of a mask, holes filled. Raises `HeightError`."
     pieces, n = label(mask)
@@ -34,8 +40,8 @@ def _one_piece(mask) -> tuple[np.ndarray, list]: # (h, w) bool, and what was don
             raise HeightError(f"mask is in {n} pieces of {', '.join(map(str, sorted(sizes.tolist(), reverse=True)[:5]))} pixels; a body is one piece: close the gap, or give every body a label of its own")
         mask = pieces == sizes.argmax() + 1
         notes.append(f'{sizes.sum() - sizes.max()} stray pixels ignored')
-    outside, n = label(np.pad(~mask, 1, constant_values=True))
-    if n > 1:
+    if _holes(mask, 1):
+        outside, _ = label(np.pad(~mask, 1, constant_values=True), np.ones((3, 3)))
         filled = outside[1:-1, 1:-1] != outside[0, 0]
         notes.append(f'{filled.sum() - mask.sum()} pixels of holes filled')
         mask = filled
@@ -46,10 +52,14 @@ def rim(
     spacing=(1., 1.),   # mm between rows, between columns
 ) -> np.ndarray: # (n, 2) row, column in mm; pixel (0, 0) has its centre at the origin
     "Points half way between every pixel of the mask and its neighbours outside."
-    p = np.pad(mask, 1)
-    r, c = np.nonzero(p[1:] != p[:-1])
-    r2, c2 = np.nonzero(p[:, 1:] != p[:, :-1])
-    return np.concatenate([np.c_[r - .5, c - 1.], np.c_[r2 - 1., c2 - .5]])*spacing
+    p = np.zeros((mask.shape[0]+2, mask.shape[1]+2), bool)
+    p[1:-1, 1:-1] = mask
+    below = divmod(np.flatnonzero(p[1:] != p[:-1]), p.shape[1])
+    beside = divmod(np.flatnonzero(p[:, 1:] != p[:, :-1]), p.shape[1]-1)
+    at = np.concatenate([below, beside], axis=1).T.astype(float)
+    at[:len(below[0])] -= (.5, 1)
+    at[len(below[0]):] -= (1, .5)
+    return at*spacing
 
 # %% ../nbs/04_morphometry.ipynb #c011
 def largest_quadrilateral(
@@ -156,6 +166,8 @@ class VertebralHeights:
     def ratio_biconcave(self) -> float: return self.middle/self.posterior    # middle over posterior
     @property
     def ratio_min_max(self) -> float: return float(self.three.min()/self.three.max()) # needs no side
+    @property
+    def ratio_lowest(self) -> float: return float(self.three.min()/max(self.left, self.right)) # lowest over the higher end; a bulging middle is no loss
 
     def __repr__(self):
         names = dict(left=('anterior', 'middle', 'posterior'), right=('posterior', 'middle', 'anterior')).get(self.anterior_side, ('left', 'middle', 'right'))
@@ -216,7 +228,7 @@ def vertebral_heights(
         area=float(body.sum()*spacing.prod()), upper=upper/spacing + origin, lower=lower/spacing + origin, spacing=tuple(spacing.tolist()),
         anterior_side=anterior, notes=tuple(notes))
 
-# %% ../nbs/04_morphometry.ipynb #c032
+# %% ../nbs/04_morphometry.ipynb #c034
 def anterior_from_orientation(
     orientation, # DICOM PatientOrientation, two codes such as ['A', 'F'] or 'P\\F'
 ) -> str|None: # 'left', 'right', or None if the header does not say
@@ -224,7 +236,7 @@ def anterior_from_orientation(
     codes = orientation.split('\\') if isinstance(orientation, str) else list(orientation or [])
     return dict(A='right', P='left').get(str(codes[0])[:1].upper()) if codes else None
 
-# %% ../nbs/04_morphometry.ipynb #c035
+# %% ../nbs/04_morphometry.ipynb #c037
 _FEWEST_BODIES = 3
 
 def _band(image, a, b, c, d, inner, outer) -> float:
@@ -253,7 +265,7 @@ def anterior_from_film(
     if len(contrast) < _FEWEST_BODIES or max(left, right) <= 2*min(left, right): return None
     return 'left' if left > right else 'right'
 
-# %% ../nbs/04_morphometry.ipynb #c037
+# %% ../nbs/04_morphometry.ipynb #c039
 @dataclass
 class Deformity:
     "What the heights of a body amount to by Genant's thresholds; geometry, not a reading."
@@ -288,7 +300,7 @@ def genant(
     shape = 'none' if not genant_grade(loss) else 'crush' if genant_grade(losses[2]) else 'wedge' if losses[0] >= losses[1] else 'biconcave'
     return Deformity(genant_grade(loss), shape, loss, against)
 
-# %% ../nbs/04_morphometry.ipynb #c041
+# %% ../nbs/04_morphometry.ipynb #c043
 _NEAR = 1.6 # depths between the centres of neighbours
 
 def _ups(centres) -> np.ndarray: # (n, 2) directions to the head; (-1, 0) for a single body
@@ -332,7 +344,7 @@ def film_heights(
     order = ['label', *(n for n in ('anterior', 'left', 'middle', 'right', 'posterior') if n in names)]
     return pd.DataFrame(rows).set_index('label')[[*order[1:], *list(rows[0])[4:]]]
 
-# %% ../nbs/04_morphometry.ipynb #c046
+# %% ../nbs/04_morphometry.ipynb #c048
 def height_features(
     mask:np.ndarray,        # (H, W) bool, one vertebral body
     spacing=(1., 1.),       # mm between rows, between columns
@@ -349,7 +361,7 @@ def height_features(
         free |= dict(ratio_wedge=h.ratio_wedge, ratio_biconcave=h.ratio_biconcave)
     return {f'morphometry_{k}': float(v) for k, v in ((mm if lengths else {}) | free).items()}
 
-# %% ../nbs/04_morphometry.ipynb #c050
+# %% ../nbs/04_morphometry.ipynb #c052
 def plot_heights(
     image:np.ndarray,  # (H, W) film or mask, to draw on
     heights,           # one `VertebralHeights` or several
