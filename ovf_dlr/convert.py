@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEFORMITY_LABEL', 'AnnotationError', 'Annotation', 'polygon_mask', 'crosses_itself', 'order_corners', 'corners_mask',
            'rle_mask', 'read_coco', 'read_labelme', 'read_landmarks_csv', 'read_buu', 'level_of', 'deformity_class',
-           'draw', 'write_cohort']
+           'annotation_mask', 'write_cohort']
 
 # %% ../nbs/05_convert.ipynb #c003
 import json
@@ -273,7 +273,7 @@ def _header(path) -> sitk.ImageFileReader:
     return reader
 
 # %% ../nbs/05_convert.ipynb #c031
-def draw(
+def annotation_mask(
     annotation:Annotation,
     shape:tuple[int, int], # (H, W) of the film
     origin:str='corner',   # as for `polygon_mask`
@@ -315,7 +315,7 @@ def _body_problems(a, shape, origin, y_up) -> list[dict]:
     if a.trouble: return [problem('', a.source, a.label, a.trouble, 'correct the entry or leave it out')]
     found = [t for p in a.outlines for t in [_outline_trouble(_flipped(p, shape, origin) if y_up else p, shape)] if t]
     if found: return [problem('', a.source, a.label, *t) for t in found]
-    try: vertebral_heights(draw(a, shape, origin, y_up))
+    try: vertebral_heights(annotation_mask(a, shape, origin, y_up))
     except AnnotationError as e: return [problem('', a.source, a.label, str(e), 'correct the entry or leave it out')]
     except HeightError as e: return [problem('', a.source, a.label, str(e).split(';')[0], 'a body is one piece of 60 pixels at least; is the film a thumbnail, or are the coordinates shares of its width?')]
     return []
@@ -354,7 +354,7 @@ def _look_at(image, annotations, files, patient, levels, ignore, origin, y_up) -
         if not found and level is None and a.label not in levels: found = [problem('', a.source, a.label, f'label {a.label!r} is no level', "say what it means in `levels`, as in levels={'body': None} where the level is unknown, or put it into `ignore`")]
         problems += found
         if not found: usable.append((a, level))
-    masks = [draw(a, shape, origin, y_up) for a, _ in usable]
+    masks = [annotation_mask(a, shape, origin, y_up) for a, _ in usable]
     order = sorted(range(len(masks)), key=lambda i: _centre(masks[i])[0])
     usable, masks = [usable[i] for i in order], [masks[i] for i in order]
     together = _film_problems(image, usable, masks)
@@ -366,7 +366,7 @@ def _write_film(film, folder, center, origin, y_up, spacing, deformity) -> list[
     stem, labels, rows = _stem(film.path.name), np.zeros(film.shape, np.uint8), []
     shutil.copyfile(film.path, folder/'images'/film.path.name)
     for k, (a, level) in enumerate(film.bodies, 1):
-        mask = draw(a, film.shape, origin, y_up) & (labels == 0)
+        mask = annotation_mask(a, film.shape, origin, y_up) & (labels == 0)
         labels[mask] = k
         row = dict(vertebra_id=f'{stem}_{level or k}', patient_id=film.patient, center=center, image=f'images/{film.path.name}', mask=f'masks/{stem}.nii.gz', mask_label=k, level=level)
         row |= {c: v for c, v in a.extra.items() if c != 'patient_id'} | (dict(spacing=spacing) if spacing else {})

@@ -8,12 +8,12 @@ __all__ = ['HeightError', 'rim', 'largest_quadrilateral', 'name_corners', 'Verte
            'film_heights', 'height_features', 'plot_heights']
 
 # %% ../nbs/04_morphometry.ipynb #c003
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from scipy.ndimage import label
+from scipy.ndimage import find_objects, label
 from scipy.spatial import ConvexHull
 
 # %% ../nbs/04_morphometry.ipynb #c006
@@ -214,7 +214,7 @@ def vertebral_heights(
     anterior:str|None=None, # side of the picture that the patient faces: 'left', 'right', None where unknown
     up=None,            # direction to the head, (row, column) in mm, where better known than "up in the picture"
 ) -> VertebralHeights:
-    """Six-point morphometry of a vertebral body (Hurxthal 1968, doi:10.2214/ajr.103.3.635; Genant et al. 1993, doi:10.1002/jbmr.5650080915).
+    """Six-point morphometry of a vertebral body (Hurxthal 1968, Am J Roentgenol 103:635; Genant et al. 1993, doi:10.1002/jbmr.5650080915).
     Raises `HeightError` for masks that are empty, too small, in pieces, or of several labels."""
     spacing, anterior = _pair(spacing), _side(anterior, unknown_ok=True)
     body, origin, notes = _checked(mask)
@@ -229,6 +229,24 @@ def vertebral_heights(
         anterior_side=anterior, notes=tuple(notes))
 
 # %% ../nbs/04_morphometry.ipynb #c034
+def _cut_out(labels) -> dict: # label -> (mask of the surroundings, its first row and column)
+    "Every label of a film with a margin of one pixel, where the film has one."
+    out = {}
+    for value, box in enumerate(find_objects(np.asarray(labels).astype(int)), 1):
+        if box is None: continue
+        at = tuple(slice(max(s.start-1, 0), s.stop+1) for s in box)
+        out[value] = labels[at] == value, np.array([s.start for s in at])
+    if not out: raise HeightError("mask is empty; was it saved before drawing?")
+    return out
+
+def _labelled_heights(value, cut, spacing=(1., 1.), anterior=None, up=None) -> VertebralHeights:
+    "Heights of one label of a film, in the film's pixels; errors name the label."
+    mask, origin = cut
+    try: h = vertebral_heights(mask, spacing, anterior, up)
+    except HeightError as e: raise HeightError(f"label {value}: {e}") from e
+    return replace(h, upper=h.upper + origin, lower=h.lower + origin)
+
+# %% ../nbs/04_morphometry.ipynb #c037
 def anterior_from_orientation(
     orientation, # DICOM PatientOrientation, two codes such as ['A', 'F'] or 'P\\F'
 ) -> str|None: # 'left', 'right', or None if the header does not say
@@ -236,7 +254,7 @@ def anterior_from_orientation(
     codes = orientation.split('\\') if isinstance(orientation, str) else list(orientation or [])
     return dict(A='right', P='left').get(str(codes[0])[:1].upper()) if codes else None
 
-# %% ../nbs/04_morphometry.ipynb #c037
+# %% ../nbs/04_morphometry.ipynb #c040
 _FEWEST_BODIES = 3
 
 def _band(image, a, b, c, d, inner, outer) -> float:
@@ -259,13 +277,13 @@ def anterior_from_film(
 ) -> str|None: # 'left', 'right', or None if the film does not tell
     "The side of the picture that the patient faces: the side of the sharper walls."
     image = np.asarray(image, float)
-    contrast = np.array([_wall_contrast(image, vertebral_heights(labels == v)) for v in np.setdiff1d(labels, [0])])
+    contrast = np.array([_wall_contrast(image, _labelled_heights(v, cut)) for v, cut in _cut_out(labels).items()])
     contrast = contrast[np.isfinite(contrast)]
     left, right = contrast.clip(0).sum(), (-contrast).clip(0).sum()
     if len(contrast) < _FEWEST_BODIES or max(left, right) <= 2*min(left, right): return None
     return 'left' if left > right else 'right'
 
-# %% ../nbs/04_morphometry.ipynb #c039
+# %% ../nbs/04_morphometry.ipynb #c042
 @dataclass
 class Deformity:
     "What the heights of a body amount to by Genant's thresholds; geometry, not a reading."
@@ -300,7 +318,7 @@ def genant(
     shape = 'none' if not genant_grade(loss) else 'crush' if genant_grade(losses[2]) else 'wedge' if losses[0] >= losses[1] else 'biconcave'
     return Deformity(genant_grade(loss), shape, loss, against)
 
-# %% ../nbs/04_morphometry.ipynb #c043
+# %% ../nbs/04_morphometry.ipynb #c046
 _NEAR = 1.6 # depths between the centres of neighbours
 
 def _ups(centres) -> np.ndarray: # (n, 2) directions to the head; (-1, 0) for a single body
@@ -320,16 +338,11 @@ def measure_film(
     anterior:str|None=None, # side of the picture that the patient faces
 ) -> dict: # label -> (VertebralHeights, Deformity), from head to foot
     "Heights and deformity of every body of a film, each compared with its neighbours. Raises `HeightError`, naming the label."
-    spacing = _pair(spacing)
-    values = np.setdiff1d(labels, [0])
-    if not len(values): raise HeightError("mask is empty; was it saved before drawing?")
-    centres = {v: np.array([i.mean() for i in np.nonzero(labels == v)])*spacing for v in values}
-    values = sorted(values.tolist(), key=lambda v: centres[v][0])
+    spacing, cuts = _pair(spacing), _cut_out(labels)
+    centres = {v: (np.argwhere(mask).mean(0) + origin)*spacing for v, (mask, origin) in cuts.items()}
+    values = sorted(cuts, key=lambda v: centres[v][0])
     centres = np.array([centres[v] for v in values])
-    bodies = []
-    for value, up in zip(values, _ups(centres)):
-        try: bodies.append(vertebral_heights(labels == value, spacing, anterior, up))
-        except HeightError as e: raise HeightError(f"label {value}: {e}") from e
+    bodies = [_labelled_heights(v, cuts[v], spacing, anterior, up) for v, up in zip(values, _ups(centres))]
     return {v: (b, genant(b, _expected(i, bodies, centres))) for i, (v, b) in enumerate(zip(values, bodies))}
 
 def film_heights(
@@ -344,7 +357,7 @@ def film_heights(
     order = ['label', *(n for n in ('anterior', 'left', 'middle', 'right', 'posterior') if n in names)]
     return pd.DataFrame(rows).set_index('label')[[*order[1:], *list(rows[0])[4:]]]
 
-# %% ../nbs/04_morphometry.ipynb #c048
+# %% ../nbs/04_morphometry.ipynb #c051
 def height_features(
     mask:np.ndarray,        # (H, W) bool, one vertebral body
     spacing=(1., 1.),       # mm between rows, between columns
@@ -361,7 +374,7 @@ def height_features(
         free |= dict(ratio_wedge=h.ratio_wedge, ratio_biconcave=h.ratio_biconcave)
     return {f'morphometry_{k}': float(v) for k, v in ((mm if lengths else {}) | free).items()}
 
-# %% ../nbs/04_morphometry.ipynb #c052
+# %% ../nbs/04_morphometry.ipynb #c055
 def plot_heights(
     image:np.ndarray,  # (H, W) film or mask, to draw on
     heights,           # one `VertebralHeights` or several

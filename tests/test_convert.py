@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from ovf_dlr import convert
 from ovf_dlr.cohort import CohortError
-from ovf_dlr.convert import Annotation, AnnotationError, draw, read_coco, read_labelme, read_landmarks_csv, write_cohort
+from ovf_dlr.convert import Annotation, AnnotationError, annotation_mask, read_coco, read_labelme, read_landmarks_csv, write_cohort
 from ovf_dlr.morphometry import vertebral_heights
 
 BODY = np.array([(20., 20), (70, 22), (68, 60), (22, 58)])
@@ -39,7 +39,7 @@ def test_real_bodies_survive_polygons_and_corners(shared, name, tmp_path):
         shapes = [dict(label=f'body {v}', points=p.tolist(), shape_type='polygon') for v, p in outlines.items()]
         (tmp_path/f'{kind}.json').write_text(json.dumps(dict(imagePath='film.jpg', shapes=shapes)))
         for v, a in zip(values, read_labelme(tmp_path/f'{kind}.json')):
-            assert overlap(draw(a, labels.shape), labels == v) > least, (kind, v)
+            assert overlap(annotation_mask(a, labels.shape), labels == v) > least, (kind, v)
 
 
 def test_a_film_as_dicom_gets_a_mask_that_itk_lays_on_it(tmp_path):

@@ -59,6 +59,7 @@ def test_principal_axes_would_not_do(shared, bodies):
         at = [(np.ptp(v[abs(u - np.quantile(u, q)) < 1.5])) for q in (.08, .5, .92)]
         ratios[key] = min(at)/max(at)
     ratios = pd.Series(ratios)
+    print(f"along principal axes: r {ratios.corr(bodies.height_ratio[ratios.index]):.3f}")
     assert ratios.corr(bodies.height_ratio[ratios.index]) < .5
 
 
