@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HeightError', 'rim', 'largest_quadrilateral', 'name_corners', 'VertebralHeights', 'vertebral_heights',
            'anterior_from_orientation', 'anterior_from_film', 'Deformity', 'genant_grade', 'genant', 'measure_film',
-           'film_heights', 'height_features', 'plot_heights']
+           'film_heights', 'height_features', 'height_table', 'plot_heights']
 
 # %% ../nbs/04_morphometry.ipynb #c003
 from dataclasses import dataclass, replace
@@ -13,8 +13,12 @@ from dataclasses import dataclass, replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from scipy.ndimage import find_objects, label
 from scipy.spatial import ConvexHull
+from tqdm.auto import tqdm
+
+from .preprocess import load_cases
 
 # %% ../nbs/04_morphometry.ipynb #c006
 class HeightError(ValueError):
@@ -375,6 +379,27 @@ def height_features(
     return {f'morphometry_{k}': float(v) for k, v in ((mm if lengths else {}) | free).items()}
 
 # %% ../nbs/04_morphometry.ipynb #c055
+def _film_ratios(film):
+    "Height ratios of every vertebra on one film, or the error in their place."
+    found = {}
+    for key, case in load_cases(film):
+        try: found[key] = height_features(case.mask, case.spacing, lengths=False)
+        except HeightError as e: found[key] = e
+    return found
+
+def height_table(
+    table:pd.DataFrame,   # a cohort, index vertebra_id
+    n_jobs:int=1,         # films at a time
+    progress:bool=False,  # show a bar
+) -> pd.DataFrame: # one column per scale-free feature, rows as in `table`
+    "Height ratios of a cohort. Raises `HeightError` naming every vertebra that cannot be measured."
+    films = [film for _, film in table.groupby('image', sort=False)]
+    work = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_film_ratios)(film) for film in films)
+    found = {key: x for film in tqdm(work, 'heights', len(films), disable=not progress, unit='film') for key, x in film.items()}
+    if bad := [f'{key}: {x}' for key, x in found.items() if isinstance(x, HeightError)]: raise HeightError(f'{len(bad)} of {len(table)} vertebrae have no heights. ' + '. '.join(bad))
+    return pd.DataFrame.from_dict(found, orient='index').loc[table.index].rename_axis(table.index.name)
+
+# %% ../nbs/04_morphometry.ipynb #c057
 def plot_heights(
     image:np.ndarray,  # (H, W) film or mask, to draw on
     heights,           # one `VertebralHeights` or several
