@@ -138,8 +138,10 @@ def read_coco(
     "Read a COCO file: polygons, run lengths, or four keypoints. Raises `AnnotationError`."
     content = _read_json(path)
     if not isinstance(content, dict) or not {'images', 'annotations', 'categories'} <= set(content): raise AnnotationError(f"{path}: not a COCO file, it lacks images, annotations or categories; is it labelme's?")
-    films, names = {i['id']: i['file_name'] for i in content['images']}, {c['id']: str(c['name']) for c in content['categories']}
-    return [Annotation(films.get(a['image_id'], ''), names.get(a['category_id'], str(a['category_id'])), source=f"{Path(path).name}, annotation {a.get('id')}", **_coco_shape(a)) for a in content['annotations']]
+    try:
+        films, names = {i['id']: i['file_name'] for i in content['images']}, {c['id']: str(c['name']) for c in content['categories']}
+        return [Annotation(films.get(a['image_id'], ''), names.get(a['category_id'], str(a['category_id'])), source=f"{Path(path).name}, annotation {a.get('id')}", **_coco_shape(a)) for a in content['annotations']]
+    except (KeyError, TypeError, AttributeError) as e: raise AnnotationError(f"{path}: an entry of images, categories or annotations is not as COCO has it ({type(e).__name__}: {e})") from e
 
 def _read_json(path):
     "A JSON file, or an error that names it."
@@ -158,14 +160,15 @@ def _labelme_shapes(content) -> dict: # (label, group) -> list of shapes
 
 def _labelme_outline(shapes) -> dict:
     "Outline of a group of shapes, or its trouble."
-    kind, points = shapes[0].get('shape_type', 'polygon'), np.concatenate([np.reshape(s['points'], (-1, 2)) for s in shapes]).astype(float)
+    kind = shapes[0].get('shape_type', 'polygon')
     try:
+        points = np.concatenate([np.reshape(s['points'], (-1, 2)) for s in shapes]).astype(float)
         if kind == 'polygon': return dict(outlines=[points])
         if kind == 'point': return dict(outlines=[order_corners(points)])
         if kind == 'rectangle':
             (x0, y0), (x1, y1) = points.min(0), points.max(0)
             return dict(outlines=[np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])])
-    except AnnotationError as e: return dict(trouble=str(e))
+    except (AnnotationError, ValueError) as e: return dict(trouble=str(e))
     return dict(trouble=f"is a {kind}; draw a polygon, or four points with one label")
 
 def read_labelme(
@@ -180,7 +183,8 @@ def read_labelme(
         content = _read_json(file)
         if not isinstance(content, dict) or not isinstance(content.get('shapes'), list): raise AnnotationError(f"{file}: not a labelme file, it has no shapes; is it COCO's?")
         film = re.split(r'[\\/]', content.get('imagePath') or file.stem)[-1]
-        out += [Annotation(film, label, source=f"{file.name}, {label}", **_labelme_outline(shapes)) for (label, _, _), shapes in _labelme_shapes(content).items()]
+        try: out += [Annotation(film, label, source=f"{file.name}, {label}", **_labelme_outline(shapes)) for (label, _, _), shapes in _labelme_shapes(content).items()]
+        except (KeyError, TypeError, AttributeError) as e: raise AnnotationError(f"{file}: a shape is not as labelme has it ({type(e).__name__}: {e})") from e
     return out
 
 # %% ../nbs/05_convert.ipynb #c023

@@ -206,6 +206,17 @@ def _middle(points, a, b) -> np.ndarray:
     near = abs(t - .5) < .1
     return (a + b)/2 + n*(d[near].mean() if near.any() else 0)
 
+_COVERS, _SLENDER = (.75, 1.4), (.15, 1.6) # quadrilateral over mask; height over depth
+
+def _unlike_a_body(corners, area) -> list[str]:
+    "What speaks against the mask being a vertebral body: a shape without four corners, or far from square."
+    x, y = corners.T
+    share = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1))/2/area
+    edge = np.sqrt(((np.roll(corners, -1, 0) - corners)**2).sum(1))
+    slender = (edge[1] + edge[3])/(edge[0] + edge[2])
+    return ([f'the four corners span {100*share:.0f} % of the mask: is it a vertebral body?'] if not _COVERS[0] < share < _COVERS[1] else []) + \
+           ([f'{slender:.2f} times as high as deep: is it a vertebral body?'] if not _SLENDER[0] < slender < _SLENDER[1] else [])
+
 def _pair(spacing) -> np.ndarray:
     "Spacing as (row, column), one number for both."
     pair = np.broadcast_to(np.asarray(spacing, float), 2)
@@ -228,6 +239,7 @@ def vertebral_heights(
     ul, ur, lr, ll = _sharpen(sides, corners, 1.5*spacing.max())
     upper, lower = np.array([ul, _middle(sides[0], ul, ur), ur]), np.array([ll, _middle(sides[2], ll, lr), lr])
     row, col = ur + lr - ul - ll
+    notes += _unlike_a_body(np.array([ul, ur, lr, ll]), body.sum()*spacing.prod())
     return VertebralHeights(*np.linalg.norm(upper - lower, axis=1).tolist(), depth=float(np.hypot(row, col)/2), tilt=float(np.degrees(np.arctan2(row, col))),
         area=float(body.sum()*spacing.prod()), upper=upper/spacing + origin, lower=lower/spacing + origin, spacing=tuple(spacing.tolist()),
         anterior_side=anterior, notes=tuple(notes))
