@@ -59,6 +59,14 @@ def _brighter(pixels, mask, spacing) -> float:
     return float((values[m].mean() - values[ring].mean())/max(pixels[::8, ::8].std(), 1e-12)) if m.any() and ring.any() else np.nan
 
 # %% ../nbs/07_audit.ipynb #c014
+def _whose(film) -> dict:
+    "The words of three letters or more in the name and number of a DICOM film's patient, and the tags that identify; neither leaves the audit."
+    if film.meta['format'] != 'DICOM': return dict(words=(), identity=())
+    ds = pydicom.dcmread(film.meta['path'], stop_before_pixels=True, specific_tags=['PatientName', 'PatientID', 'PatientIdentityRemoved'])
+    if ds.get('PatientIdentityRemoved') == 'YES': return dict(words=(), identity=())
+    return dict(words=tuple(w.lower() for t in ('PatientName', 'PatientID') for w in re.split(r'[\^=\s]+', str(ds.get(t, ''))) if len(w) > 2), identity=tuple(identity_left(film.meta['path'])))
+
+# %% ../nbs/07_audit.ipynb #c016
 def _flag(r, column, what, way_out, severity='error') -> dict:
     "A problem of one row of the table of masks."
     return problem(r.row, column, r[column], what, way_out, severity, r.file)
@@ -73,8 +81,9 @@ def _said(r, column, error) -> dict:
 def _film_facts(film) -> dict:
     "What is remembered of a film; `content` is a hash of its grey levels."
     facts = {k: film.meta.get(k, '') for k in ('format', 'modality', 'intent', 'voi', 'spacing_from', 'spacing_in_file')}
+    step = max(1, max(film.pixels.shape)//100)               # some thousand pixels show whether there are grey levels
     return dict(height_px=film.pixels.shape[0], width_px=film.pixels.shape[1], spacing_mm=film.spacing[0], spacing_known=film.spacing_known,
-                greys=len(np.unique(film.pixels[::4, ::4])), content=hashlib.blake2b(film.pixels.tobytes(), digest_size=16).hexdigest(), **facts)
+                greys=len(np.unique(film.pixels[::step, ::step])), content=hashlib.sha256(film.pixels).hexdigest(), **facts)
 
 def _look_film(
     rows:pd.DataFrame, # the masks on one film
@@ -86,7 +95,7 @@ def _look_film(
         try: film = read_film(rows.iloc[0])
         except ImageError as e: return [], [_said(r, 'image', e) for _, r in rows.iterrows()]
     if np.ptp(film.pixels) == 0: return [], [_flag(r, 'image', f'every pixel is {film.pixels.flat[0]:g}', 'a constant image holds no film, check the export') for _, r in rows.iterrows()]
-    facts, (masks, wrong) = _film_facts(film), _masks(rows, film)
+    facts, (masks, wrong) = _film_facts(film) | _whose(film), _masks(rows, film)
     seen = [dict(at=i, **_body(m, film.spacing), brighter=_brighter(film.pixels, m, film.spacing), **facts) for i, m in masks.items()]
     if orient and masks: seen[0]['turn'] = edge_fit(film.pixels, np.any(list(masks.values()), axis=0)).idxmax()
     return seen, wrong + _same_body(rows, masks)
@@ -107,7 +116,7 @@ def _same_body(rows, masks) -> list[dict]:
     dice = {(a, b): 2*(masks[a] & masks[b]).sum()/(masks[a].sum() + masks[b].sum()) for k, a in enumerate(own) for b in own[k + 1:]}
     return [_flag(rows.loc[b], 'mask', f'covers the same body as row {rows.row[a]} (Dice {d:.2f})', 'each vertebra needs its own mask or mask_label') for (a, b), d in dice.items() if d > .5]
 
-# %% ../nbs/07_audit.ipynb #c016
+# %% ../nbs/07_audit.ipynb #c018
 def _content_problems(seen) -> list[dict]:
     "Films that stand in the cohort more than once."
     films, found = seen.drop_duplicates('image'), []
@@ -133,7 +142,7 @@ def _spacing_problems(seen) -> list[dict]:
                              'give a `spacing` column (mm), or `--spacing` for all of them', 'warning'))
     return found
 
-# %% ../nbs/07_audit.ipynb #c017
+# %% ../nbs/07_audit.ipynb #c019
 _LIKELY_MM2 = (60, 4000) # a crushed T4 and a large L5, with room
 
 def _body_problems(seen, least_px, resample_mm) -> list[dict]:
@@ -146,7 +155,7 @@ def _body_problems(seen, least_px, resample_mm) -> list[dict]:
              (seen.greys < 32, 'image', lambda r: f'holds only {r.greys} grey levels', 'is it a mask, or a thumbnail?', 'warning')]
     return [_flag(r, column, what(r), way_out, severity) for bad, column, what, way_out, severity in rules for _, r in seen[bad].iterrows()]
 
-# %% ../nbs/07_audit.ipynb #c018
+# %% ../nbs/07_audit.ipynb #c020
 _MANY = 10 # films of a centre from which a majority says something
 _RADIOGRAPHS = ('', 'not stated', 'DX', 'CR', 'RF', 'RG', 'XA', 'OT')
 
@@ -164,25 +173,19 @@ def _center_problems(seen) -> list[dict]:
         if n := int((films.intent == 'FOR PROCESSING').sum()): odd('image', f'{n} of {len(films)} films are FOR PROCESSING: raw detector values', "export the maker's FOR PRESENTATION images, or the same kind at all centres")
     return found
 
-# %% ../nbs/07_audit.ipynb #c020
-def _words(path) -> list[str]:
-    "The words of three letters or more in the name and number of a DICOM film's patient."
-    ds = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=['PatientName', 'PatientID', 'PatientIdentityRemoved'])
-    return [] if ds.get('PatientIdentityRemoved') == 'YES' else [w.lower() for t in ('PatientName', 'PatientID') for w in re.split(r'[\^=\s]+', str(ds.get(t, ''))) if len(w) > 2]
-
+# %% ../nbs/07_audit.ipynb #c021
 def _name_problems(seen) -> list[dict]:
     "Identity in ids, and in headers."
-    own = seen[(seen.file == 'manifest') & (seen.format == 'DICOM')]
-    films = own['image'].unique()
-    words, left = {p: _words(p) for p in films}, {p: identity_left(p) for p in films}
+    own = seen[seen.file == 'manifest']
+    films = own.drop_duplicates('image')
     found = [_flag(r, 'vertebra_id', "repeats the patient's name or number in the film's header, and would carry it into every table of predictions", 'use other ids, or `ovf-dlr deidentify`')
-             for _, r in own.iterrows() if any(w in str(r.vertebra_id).lower() for w in words[r['image']])]
-    if n := sum(map(bool, left.values())):
-        tags = sorted({t for tags in left.values() for t in tags})
+             for _, r in own.iterrows() if any(w in str(r.vertebra_id).lower() for w in r.words)]
+    if n := int(films.identity.map(bool).sum()):
+        tags = sorted(set().union(*films.identity))
         found.append(problem('', 'image', None, f"{n} of {len(films)} films carry identity ({', '.join(tags[:6])}{', ...' if len(tags) > 6 else ''})", 'no artefact will hold it; before sharing the films, run `ovf-dlr deidentify`', 'warning'))
     return found
 
-# %% ../nbs/07_audit.ipynb #c022
+# %% ../nbs/07_audit.ipynb #c023
 @dataclass(frozen=True)
 class Audit:
     "What was seen on opening a cohort."
@@ -201,6 +204,7 @@ class Audit:
         return [f'{first}.' if n == 1 else f'{first}; {n - 1} more like it.' for first, n in alike.itertuples(index=False)]
 
 _ORIENTED = 40 # films of a centre whose orientation is looked at
+_FEW = 100     # films that are opened sooner than a worker process has started
 
 def _masks_to_open(table, readings) -> pd.DataFrame:
     "One row for each mask that can be opened: the vertebrae, and the second readings with the film of theirs."
@@ -215,7 +219,7 @@ def _open_all(rows, n_jobs, progress) -> tuple[pd.DataFrame, list]:
     films = [film for _, film in rows.groupby('image', sort=False)]
     centers = pd.Series([str(f.center.iloc[0]) for f in films], dtype=object)
     orient = centers.groupby(centers).cumcount() < _ORIENTED
-    done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(joblib.delayed(_look_film)(f, bool(o)) for f, o in zip(films, orient))
+    done = joblib.Parallel(n_jobs=n_jobs if len(films) > _FEW else 1, return_as='generator')(joblib.delayed(_look_film)(f, bool(o)) for f, o in zip(films, orient))
     done = list(tqdm(done, total=len(films), desc='films', disable=not progress, leave=False))
     seen = pd.DataFrame([s for seen, _ in done for s in seen], columns=None if any(s for s, _ in done) else ['at'])
     return rows.join(seen.set_index('at'), how='inner'), [w for _, wrong in done for w in wrong]
@@ -225,7 +229,7 @@ def _relative(value, root):
     try: return Path(value).relative_to(root).as_posix()
     except (TypeError, ValueError): return value
 
-# %% ../nbs/07_audit.ipynb #c023
+# %% ../nbs/07_audit.ipynb #c024
 def audit(
     source:Manifest|Cohort,
     least_px:int=64,              # pixels that texture features need
@@ -245,6 +249,6 @@ def audit(
         for look in (_content_problems, _spacing_problems, _center_problems, _name_problems): found += look(seen)
         found += _body_problems(seen, least_px, resample_mm)
     for p in found: p['value'] = _relative(p['value'], root.resolve())
-    kept = [c for c in seen if c not in table or c == 'vertebra_id'] + ['row']
+    kept = [c for c in seen if c not in (*table, 'words', 'content') or c == 'vertebra_id'] + ['row']
     own = seen[seen.file == 'manifest'][kept].drop(columns='file').set_index('vertebra_id') if len(seen) else pd.DataFrame()
     return Audit(own, problem_table([*known, *found]))

@@ -97,7 +97,7 @@ def _no_film(ds) -> str | None:
     frames, samples, kind = int(ds.get('NumberOfFrames') or 1), int(ds.get('SamplesPerPixel') or 1), ds.get('Modality') or 'unknown'
     if ds.get('SOPClassUID') in _SEGMENTATIONS: return "is a segmentation, not a film; name it under `mask`"
     if 'DirectoryRecordSequence' in ds: return "is a DICOMDIR, the table of contents of a disc; name the film itself"
-    if not {'PixelData', 'FloatPixelData', 'DoubleFloatPixelData'} & {e.keyword for e in ds if e.tag.group == 0x7fe0}: return f"holds no pixels (modality {kind}); export the image, not its report or contours"
+    if not any(k in ds for k in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')): return f"holds no pixels (modality {kind}); export the image, not its report or contours"
     if frames > 1: return f"{frames} frames; a lateral radiograph has one, choose it and export it alone"
     if samples > 1: return f"{samples} samples per pixel ({ds.get('PhotometricInterpretation')}); this is a screen capture, ask the archive for the original grey image"
     if ds.get('PhotometricInterpretation') not in ('MONOCHROME1', 'MONOCHROME2'): return f"photometric interpretation {ds.get('PhotometricInterpretation')!r}; a film is MONOCHROME1 or MONOCHROME2"
@@ -176,15 +176,18 @@ def _grey(values, path) -> np.ndarray:
         raise ImageError(f"{path}: a colour picture; radiomics needs the grey levels of the detector, export the film without annotations or colour")
     return values[..., 0]
 
-def _unpacked(path) -> int:
-    "Bytes in a file, after decompression."
+def _unpacked(path, wanted) -> int:
+    "Bytes in a file, after decompression; the last four bytes of a gzip file say so, unless they were lost with the rest."
     if not _ends(path, '.gz'): return Path(path).stat().st_size
+    with open(path, 'rb') as f:
+        f.seek(-min(4, Path(path).stat().st_size), 2)
+        if int.from_bytes(f.read(4), 'little') == wanted: return wanted
     with gzip.open(path, 'rb') as f: return sum(map(len, iter(lambda: f.read(1 << 20), b'')))
 
 def _check_nifti(path, reader):
     "Refuse a NIfTI file that was cut off: ITK fills the rest with whatever lay in memory and says nothing."
-    wanted = int(np.prod(reader.GetSize()))*reader.GetNumberOfComponents()*int(reader.GetMetaData('bitpix'))//8 + 348
-    try: held = _unpacked(path)
+    wanted = int(np.prod(reader.GetSize()))*reader.GetNumberOfComponents()*int(reader.GetMetaData('bitpix'))//8 + int(float(reader.GetMetaData('vox_offset') or 352))
+    try: held = _unpacked(path, wanted)
     except (EOFError, zlib.error, gzip.BadGzipFile) as e: raise ImageError(f"{path}: the file breaks off ({e}); copy it again") from e
     if held < wanted: raise ImageError(f"{path}: the file breaks off, {held} bytes of {wanted}; copy it again")
 
