@@ -4,7 +4,7 @@ PARAMS  ?= demo
 VENV    := .venv
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
-UV      := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+UV      := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help env reproduce test test-heavy lab notebooks readme export hooks site clean

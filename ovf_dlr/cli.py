@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'say', 'ManifestFile', 'Outside', 'Spacing', 'Geometry', 'VoiLut', 'Jobs', 'clear_errors', 'main',
-           'write_index', 'run', 'check', 'phantom', 'predict']
+           'write_index', 'run', 'check', 'deidentify', 'phantom', 'predict']
 
 # %% ../nbs/16_cli.ipynb #c004
 import logging
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import joblib
+import pandas as pd
 import typer
 import yaml
 from rich.console import Console
@@ -29,6 +30,7 @@ from tqdm.auto import tqdm
 from . import __version__
 from .audit import audit
 from .cohort import flow_table, read_cohort, read_manifest
+from .deidentify import BurnedInWarning, deidentify_cohort, deidentify_files
 from .harmonise import SmallCentreWarning
 from .phantom import SIZES, make_cohort
 from .radiomics import SETTINGS
@@ -171,7 +173,7 @@ def _show_problems(problems):
     table = Table('', 'row', 'column', 'value', 'problem', 'way out', box=None, padding=(0, 1), title_justify='left')
     for p in problems.head(_SHOWN).itertuples():
         row = f"{'' if p.file == 'manifest' else p.file + ' '}{p.row}"
-        table.add_row({'error': '[red]error[/]', 'warning': '[yellow]warning[/]'}[p.severity], *(escape('' if v is None else str(v)) for v in (row, p.column, p.value, p.problem, p.way_out)))
+        table.add_row({'error': '[red]error[/]', 'warning': '[yellow]warning[/]'}[p.severity], *(escape('' if pd.isna(v) else str(v)) for v in (row, p.column, p.value, p.problem, p.way_out)))
     _wide.print(table)
     if len(problems) > _SHOWN: say.print(f'... and {len(problems) - _SHOWN} more; --report FILE.csv writes them all.')
 
@@ -206,6 +208,27 @@ def check(
         say.print(f'[green]{found.path} is usable:[/] {counts}.')
 
 # %% ../nbs/16_cli.ipynb #c018
+@app.command()
+def deidentify(
+    out:Annotated[Path, typer.Option(help='New folder.')],
+    manifest:Annotated[Optional[Path], typer.Option(help='A cohort: films, masks, readings and the manifest are copied without identity.')]=None,
+    films:Annotated[Optional[Path], typer.Option(help='Or a film, or a folder of films, without a manifest.')]=None,
+    key_file:Annotated[Optional[Path], typer.Option(help='Keep the way back (old ids, secret key) in this file, outside the new folder; used again if it exists. Without it there is no way back.')]=None,
+    keep_characteristics:Annotated[bool, typer.Option(help="Keep sex and age in the films' headers (option of the DICOM profile). The manifest keeps them in any case.")]=False,
+    ignore:Annotated[Optional[list[str]], typer.Option(help='A word that stands in a name and is harmless elsewhere, as a maker called like a patient.')]=None,
+    allow_outside:Outside=False,
+):
+    "Copy films, masks and tables without names, ids, dates and hidden text (DICOM basic profile, PS3.15 Annex E)."
+    with clear_errors(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        if (manifest is None) == (films is None): raise ValueError('give --manifest for a cohort, or --films for a film or a folder of films')
+        how = dict(key_file=key_file, keep_characteristics=keep_characteristics, ignore=tuple(ignore or ()), progress=sys.stderr.isatty())
+        if manifest: done = deidentify_cohort(manifest, out, allow_outside=allow_outside, **how)
+        else: done = f'{len(deidentify_files(films, out, **how))} films written to {out}'
+    say.print(escape(str(done)))
+    for text in dict.fromkeys(str(w.message) for w in caught if w.category is BurnedInWarning): say.print(f'[yellow]Warning:[/] {escape(text)}')
+
+# %% ../nbs/16_cli.ipynb #c019
 @app.command()
 def phantom(
     out:Annotated[Path, typer.Option(help='New folder for the cohort.')],

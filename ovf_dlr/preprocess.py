@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['zscore', 'Case', 'load_case', 'read_film', 'film_masks', 'load_cases', 'bounding_box', 'square_window',
-           'network_crop', 'crop_cohort', 'plot_case', 'plot_contact_sheet']
+           'network_crop', 'crop_cohort', 'near', 'plot_case', 'plot_contact_sheet', 'plot_contact_rows']
 
 # %% ../nbs/03_preprocess.ipynb #c003
 from dataclasses import dataclass
@@ -163,25 +163,29 @@ def _scale_bar(ax, case, shape, mm=20):
     ax.plot([x, x + mm/case.spacing[1]], [y, y], color='w', lw=2, solid_capstyle='butt')
     ax.text(x, y - .015*h, f'{mm} mm', color='w', fontsize=6, va='bottom')
 
-def _zoomed(case, margin_mm) -> tuple[np.ndarray, np.ndarray]:
-    "Film and mask within the square window, as far as the film reaches; the whole film for None."
-    if margin_mm is None: return case.image, case.mask
+def near(
+    case:Case,
+    margin_mm:float|None, # around the body; None for the whole film
+) -> tuple[slice, slice]: # rows, columns
+    "The square window around a body, as far as the film reaches."
+    if margin_mm is None: return slice(None), slice(None)
     top, bottom, left, right = (max(0, round(v)) for v in square_window(case, margin_mm))
-    return case.image[top:bottom, left:right], case.mask[top:bottom, left:right]
+    return slice(top, bottom), slice(left, right)
 
 def plot_case(
     case:Case,         # one vertebra
     ax=None,           # axes to draw on
     margin_mm=None,    # zoom to the body and this margin; None shows the whole film
     title:str|None=None, # the case's name if None
-    color='C1',        # of the outline
+    color:str|None='C1', # of the outline; None leaves it out
 ):
     "Film with the outline of the mask; returns the axes."
     if ax is None: _, ax = plt.subplots()
-    image, mask = _zoomed(case, margin_mm)
+    window = near(case, margin_mm)
+    image = case.image[window]
     lo, hi = np.percentile(image, [.5, 99.8])
     ax.imshow(image, cmap='gray', vmin=lo, vmax=hi, aspect=case.spacing[0]/case.spacing[1], interpolation='bilinear')
-    ax.contour(mask, [.5], colors=[color], linewidths=1)
+    if color: ax.contour(case.mask[window], [.5], colors=[color], linewidths=1)
     _scale_bar(ax, case, image.shape, 20 if margin_mm is None else 10)
     ax.set_title(case.name if title is None else title)
     ax.axis('off')
@@ -204,4 +208,20 @@ def plot_contact_sheet(
     for ax in axes.flat: ax.axis('off')
     for ax, case, title in zip(axes.flat, cases, titles):
         plot_case(case, ax, margin_mm, '').set_title(title, fontsize=6)
+    return axes
+
+# %% ../nbs/03_preprocess.ipynb #c036
+def plot_contact_rows(
+    groups:dict,            # label of a row -> its cases
+    margin_mm:float|None=10,# around each body
+    side:float=1.1,         # inches per picture
+):
+    "One labelled row of outlined vertebrae for each group; returns the array of axes."
+    n_cols = max(map(len, groups.values()))
+    fig, axes = plt.subplots(len(groups), n_cols, figsize=(side*n_cols + .6, side*len(groups)), squeeze=False, layout='constrained')
+    fig.get_layout_engine().set(w_pad=.01, h_pad=.01, wspace=.01, hspace=.01)
+    for row, (label, cases) in zip(axes, groups.items()):
+        for ax in row: ax.axis('off')
+        for ax, case in zip(row, cases): plot_case(case, ax, margin_mm, '')
+        row[0].text(-.06, .5, label, transform=row[0].transAxes, rotation=90, ha='right', va='center', fontsize=7)
     return axes

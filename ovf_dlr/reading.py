@@ -62,6 +62,7 @@ class Image:
 _LIKELY_MM = (.01, 5) # a pixel of a radiograph, with room on both sides
 
 def _likely(pair) -> bool: return all(_LIKELY_MM[0] <= v <= _LIKELY_MM[1] for v in pair)
+def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
 
 def _pair(values, tag) -> tuple[float, float] | None: # (row, column) mm, or None for an absent tag
     "A DICOM spacing tag as two floats. Raises `ImageError` for what cannot be a pixel size."
@@ -102,7 +103,7 @@ def _no_film(ds) -> str | None:
     frames, samples, kind = int(ds.get('NumberOfFrames') or 1), int(ds.get('SamplesPerPixel') or 1), ds.get('Modality') or 'unknown'
     if ds.get('SOPClassUID') in _SEGMENTATIONS: return "is a segmentation, not a film; name it under `mask`"
     if 'DirectoryRecordSequence' in ds: return "is a DICOMDIR, the table of contents of a disc; name the film itself"
-    if not {'PixelData', 'FloatPixelData', 'DoubleFloatPixelData'} & {e.keyword for e in ds if e.tag.group == 0x7fe0}: return f"holds no pixels (modality {kind}); export the image, not its report or contours (or copy it again, if it broke off)"
+    if not any(k in ds for k in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')): return f"holds no pixels (modality {kind}); export the image, not its report or contours (or copy it again, if it broke off)"
     if frames > 1: return f"{frames} frames; a lateral radiograph has one, choose it and export it alone"
     if samples > 1: return f"{samples} samples per pixel ({ds.get('PhotometricInterpretation')}); this is a screen capture, ask the archive for the original grey image"
     if ds.get('PhotometricInterpretation') not in ('MONOCHROME1', 'MONOCHROME2'): return f"photometric interpretation {ds.get('PhotometricInterpretation')!r}; a film is MONOCHROME1 or MONOCHROME2"
@@ -191,20 +192,30 @@ def _grey(values, path) -> np.ndarray:
         raise ImageError(f"{path}: a colour picture; radiomics needs the grey levels of the detector, export the film without annotations or colour")
     return values[..., 0]
 
-def _unpacked(path, most) -> bytes:
-    "At most so many bytes of a file, after decompression."
-    with (gzip.open if _ends(path, '.gz') else open)(path, 'rb') as f: return f.read(most)
+def _unpacked(path, wanted) -> int:
+    "Bytes in a file, after decompression; the last four bytes of a gzip file say so, unless they were lost with the rest."
+    if not _ends(path, '.gz'): return Path(path).stat().st_size
+    with open(path, 'rb') as f:
+        f.seek(-min(4, Path(path).stat().st_size), 2)
+        if int.from_bytes(f.read(4), 'little') == wanted: return wanted
+    with gzip.open(path, 'rb') as f: return sum(map(len, iter(lambda: f.read(1 << 20), b'')))
 
 def _check_nifti(path, reader):
     "Refuse a NIfTI file that was cut off, or holds NaN: ITK fills what is missing with whatever lay in memory, and NaN with 0, and says nothing."
-    header = {k: int(float(reader.GetMetaData(k))) for k in ('bitpix', 'datatype', 'vox_offset')}
-    start, size = max(348, header['vox_offset']), int(np.prod(reader.GetSize()))*reader.GetNumberOfComponents()*header['bitpix']//8
-    if size > 8*_MOST_PIXELS: raise ImageError(f"{path}: the header claims {size:,} bytes; no film has that size")
-    try: held = _unpacked(path, start + size)
+    try:
+        bits, kind, start = (int(float(reader.GetMetaData(k) or 0)) for k in ('bitpix', 'datatype', 'vox_offset'))
+        wanted = (size := int(np.prod(reader.GetSize()))*reader.GetNumberOfComponents()*bits//8) + (start or 352)
+        if size > 8*_MOST_PIXELS: raise ImageError(f"{path}: the header claims {size:,} bytes; no film has that size")
+        if (held := _unpacked(path, wanted)) < wanted: raise ImageError(f"{path}: the file breaks off, {held} bytes of {wanted}; copy it again")
+        if kind in _FLOATS and (bad := _not_numbers(path, start or 352, wanted, _FLOATS[kind])): raise _not_finite(path, bad)
     except (EOFError, zlib.error, gzip.BadGzipFile) as e: raise ImageError(f"{path}: the file breaks off ({e}); copy it again") from e
-    if len(held) < start + size: raise ImageError(f"{path}: the file breaks off, {len(held)} bytes of {start + size}; copy it again")
-    kind = {16: 'f4', 64: 'f8'}.get(header['datatype'])
-    if kind and (bad := int((~np.isfinite(np.frombuffer(held, ('<' if held[0] == 92 else '>') + kind, offset=start))).sum())): raise _not_finite(path, bad)
+
+_FLOATS = {16: 'f4', 64: 'f8'} # NIfTI's codes
+
+def _not_numbers(path, start, end, kind) -> int:
+    "How many NaN and infinities stand between two bytes of a NIfTI file, packed or not, in the byte order that its first byte tells."
+    with (gzip.open if _ends(path, '.gz') else open)(path, 'rb') as f: raw = f.read(end)
+    return int((~np.isfinite(np.frombuffer(raw, ('<' if raw[0] == 92 else '>') + kind, offset=start))).sum())
 
 def _not_finite(path, n) -> ImageError: return ImageError(f"{path}: {n} pixels are NaN or infinite; export the file again as integers")
 
@@ -323,8 +334,6 @@ def mismatch(
     if np.any(mask.origin) and np.any(film.origin) and abs(shift := _shift(mask, film)).max() > .5:
         return f"by its header the mask lies {shift[0]:+.1f} rows and {shift[1]:+.1f} columns off the film; to move it, ask for `--mask-geometry resample`; if only the header is wrong, for `--mask-geometry pixels`"
 
-def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
-
 # %% ../nbs/02_reading.ipynb #c035
 def _placed(grid:Grid) -> bool: return grid.axes is not None and not grid.silent
 
@@ -349,6 +358,7 @@ _MIN_PIXELS = 9 # fewer is a stray dab of the brush, not a vertebral body
 
 def _whole_numbers(values, path) -> np.ndarray:
     "Labels as integers; a mask that was divided by 255 is multiplied again."
+    if np.issubdtype(values.dtype, np.integer): return values
     if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all(): raise ImageError(f"mask {path}: holds NaN or infinite values; export the labels as whole numbers")
     whole = np.rint(values)
     if np.array_equal(values, whole): return whole.astype(np.int64)
@@ -356,15 +366,20 @@ def _whole_numbers(values, path) -> np.ndarray:
     if values.max() <= 1 and values.min() >= 0 and np.abs(values*255. - scaled).max() < .01: return scaled.astype(np.int64)
     raise ImageError(f"mask {path}: labels are not whole numbers; the mask was interpolated, resample it with nearest neighbour")
 
+def _segment_numbers(ds) -> list[int]:
+    "The segment that each frame shows: said per frame, for all together, or, where nothing is said, in the order of the segments."
+    per_frame = [*ds.get('PerFrameFunctionalGroupsSequence', []), *ds.get('SharedFunctionalGroupsSequence', [])]
+    said = [int(f.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for f in per_frame if 'SegmentIdentificationSequence' in f]
+    return said or [int(s.SegmentNumber) for s in ds.SegmentSequence]
+
 def _segments(ds, path, film_uid) -> np.ndarray: # (H, W)
     "The label image in a DICOM SEG object: segment numbers."
     known = {str(i.ReferencedSOPInstanceUID) for s in ds.get('ReferencedSeriesSequence', []) for i in s.get('ReferencedInstanceSequence', [])}
     if film_uid and known and film_uid not in known: raise ImageError(f"mask {path}: this DICOM SEG was drawn on another image ({', '.join(sorted(known)[:3])}), not on {film_uid}; pair it with its own film")
-    frames = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns)
-    if ds.get('SegmentationType') == 'LABELMAP': frames, numbers = frames[:1], [None]
-    else: numbers = [int(f.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for f in ds.PerFrameFunctionalGroupsSequence]
-    if len(set(numbers)) < len(numbers): raise ImageError(f"mask {path}: this DICOM SEG holds several slices per segment; a film has one")
-    if numbers == [None]: return frames[0]
+    frames, label_map = _decoded(ds).reshape(-1, ds.Rows, ds.Columns), ds.get('SegmentationType') == 'LABELMAP'
+    numbers = [1] if label_map else _segment_numbers(ds)
+    if len(set(numbers)) < len(frames): raise ImageError(f"mask {path}: this DICOM SEG holds {len(frames)} slices of {len(set(numbers))} segments; a film has one slice")
+    if label_map: return frames[0]
     on = frames > int(ds.get('MaximumFractionalValue', 1))/2
     if (twice := int((on.sum(0) > 1).sum())): raise ImageError(f"mask {path}: segments of this DICOM SEG overlap in {twice} pixels; vertebral bodies do not, correct the outlines")
     return (on*np.array(numbers)[:, None, None]).sum(0)
@@ -382,7 +397,7 @@ def read_labels(
     path,                    # NIfTI, NRRD, DICOM SEG or a picture
     film:Image|None=None,    # the film it belongs to; its geometry is compared if given
     geometry:str='strict',   # one of `GEOMETRIES`
-) -> np.ndarray: # (H, W) int64, on the film
+) -> np.ndarray: # (H, W) whole numbers, on the film
     "Read every structure of a mask file. Raises `ImageError`."
     if geometry not in GEOMETRIES: raise ImageError(f"mask geometry {geometry!r} is none of {', '.join(GEOMETRIES)}")
     path = _exists(path)
@@ -403,7 +418,7 @@ def _listing(values, most=12) -> str:
     return ', '.join(map(str, values[:most])) + (f', ... ({len(values)} labels)' if len(values) > most else '')
 
 def pick_label(
-    labels:np.ndarray, # (H, W) int64
+    labels:np.ndarray, # (H, W) whole numbers
     label=None,        # which structure; None where there is only one
     path='',           # for the error message
 ) -> np.ndarray:       # (H, W) bool

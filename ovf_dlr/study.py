@@ -51,6 +51,7 @@ from .cohort import CLASSES, SPLIT_TITLES, Cohort, CohortError, read_cohort
 from .evaluation import performance as performance_table
 from .fusion import LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
 from .harmonise import ComBat
+from .morphometry import height_table
 from .phantom import make_cohort
 from .preprocess import crop_cohort
 from .radiomics import SETTINGS, extract_cohort, reading
@@ -75,6 +76,7 @@ class Settings:
     protocol:str = 'strict'              # `strict` or `paper`
     seed:int = 0                         # of every random choice
     resample_mm:float|None = None        # pixel size for radiomics; None keeps the film's own
+    height_ratios:bool = False           # offer the vertebral height ratios beside the radiomic features?
     icc_threshold:float = .8             # least repeatability of a radiomic feature
     correlation_threshold:float = .9     # largest |Spearman| between two kept features
     lasso_rule:str = 'min'               # `min` or `1se`
@@ -186,21 +188,26 @@ def inspection(cohort, resample_mm, n_jobs, progress):
     return seen
 
 # %% ../nbs/15_study.ipynb #c017
-@stage('Radiomic features', 'reading preprocess radiomics')
-def radiomics(cohort, resample_mm, n_jobs, progress, memory):
+def _measured(table, resample_mm, height_ratios, n_jobs, progress, memory=None):
+    "Radiomic features of every vertebra in `table`, and its height ratios if asked for; those first, since they are quick to fail."
+    heights = height_table(table, n_jobs, progress) if height_ratios else table[[]]
+    return extract_cohort(table, _radiomics_settings(resample_mm), memory=memory, n_jobs=n_jobs, progress=progress).join(heights)
+
+@stage('Radiomic features', 'reading preprocess morphometry radiomics')
+def radiomics(cohort, resample_mm, height_ratios, n_jobs, progress, memory):
     "One row of radiomic features per vertebra."
-    return extract_cohort(cohort.vertebrae, _radiomics_settings(resample_mm), memory=memory, n_jobs=n_jobs, progress=progress)
+    return _measured(cohort.vertebrae, resample_mm, height_ratios, n_jobs, progress, memory)
 
 READERS = (('A', 2), ('B', 1))  # (reader, session): the repeat that tells the intra-, and the one that tells the inter-observer ICC
 
-@stage('Radiomic features of the second readings', 'reading preprocess radiomics')
-def second_readings(cohort, resample_mm, n_jobs, progress, memory):
+@stage('Radiomic features of the second readings', 'reading preprocess morphometry radiomics')
+def second_readings(cohort, resample_mm, height_ratios, n_jobs, progress, memory):
     "Features of training vertebrae as reader A outlined them again, and as reader B did; None unless both outlined at least two."
     if cohort.readings is None: return None
     v = cohort.vertebrae[cohort.vertebrae.split == 'train']  # held-out films have no say in which features are used
     tables = [reading(v, cohort.readings[cohort.readings.vertebra_id.isin(v.index)], *who) for who in READERS]
     if min(map(len, tables)) < 2: return None
-    return tuple(extract_cohort(t, _radiomics_settings(resample_mm), memory=memory, n_jobs=n_jobs, progress=progress) for t in tables)
+    return tuple(_measured(t, resample_mm, height_ratios, n_jobs, progress, memory) for t in tables)
 
 @stage('Repeatability (ICC)', 'radiomics')
 def repeatability(radiomics, second_readings):
@@ -595,7 +602,8 @@ def methods(study:Study) -> dict[str, str]:
     return dict(
         cohort=f"{study.cohort.vertebrae.patient_id.nunique()} patients with {len(study.cohort)} vertebrae were divided by patient: {sets}. The reference standard was: {study.cohort.label}.",
         radiomics=f"Each image was Z-score normalised. {n['radiomics extracted']:,} features were extracted from the mask with PyRadiomics {versions()['pyradiomics']}"
-                  + (f" after resampling to {s.resample_mm:g} mm." if s.resample_mm else " at the film's own pixel size."),
+                  + (f" after resampling to {s.resample_mm:g} mm" if s.resample_mm else " at the film's own pixel size")
+                  + (", and four ratios of vertebral heights were added." if s.height_ratios else "."),
         repeatability='Repeatability was not assessed.' if study.repeatability is None else
                   f"Features with an intraclass correlation of at least {s.icc_threshold:g} within and between readers were kept ({n[f'ICC >= {s.icc_threshold:g}']:,}).",
         harmonisation='Features were harmonised across centres with ComBat, ' + ('fitted on the training rows; each further centre was adapted to them from its own unlabelled rows, unless it had too few.'
@@ -628,13 +636,13 @@ class Model:
         "Freeze the chosen classifier of a run."
         name = study.chosen
         card = dict(format=1, cohort=study.cohort.caption, backbone=study.backbone.name, protocol=study.settings.protocol, classifier=name, counts=study.selection.counts,
-                    resample_mm=study.settings.resample_mm, voi_lut=study.settings.voi_lut, crop_size=study.settings.crop_size, crop_margin_mm=study.settings.crop_margin_mm,
+                    resample_mm=study.settings.resample_mm, voi_lut=study.settings.voi_lut, height_ratios=study.settings.height_ratios, crop_size=study.settings.crop_size, crop_margin_mm=study.settings.crop_margin_mm,
                     repeatable=study.selection.repeatable, versions=versions(), use='Research use only. Not a medical device.')
         return cls(study.network, study.selection, study.harmonisation[0], study.searches[name].estimator, card)
 
     def features(self, table:pd.DataFrame, n_jobs=1, progress=False) -> tuple[pd.DataFrame, pd.DataFrame]:
         "Harmonised radiomics and embeddings of a cohort table."
-        radiomics = extract_cohort(table, _radiomics_settings(self.card['resample_mm']), n_jobs=n_jobs, progress=progress)
+        radiomics = _measured(table, self.card['resample_mm'], self.card['height_ratios'], n_jobs, progress)
         images = crop_cohort(table, self.card['crop_size'], self.card['crop_margin_mm'], n_jobs=n_jobs, progress=progress)
         deep = pd.DataFrame(self.network.embed(images), table.index, dtype=float).rename(columns='dtl_{:04d}'.format)
         return self.combat.transform(radiomics, table.center), deep

@@ -1,0 +1,83 @@
+"Heights on real, hand-drawn masks of `../shared`, against ratios that another program measured on the same masks."
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from ovf_dlr.morphometry import anterior_from_film, film_heights, genant, measure_film, rim, vertebral_heights
+
+
+def read(path) -> np.ndarray: return np.squeeze(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+
+
+@pytest.fixture(scope='module')
+def bodies(shared) -> pd.DataFrame:
+    "The manifest, with what we measure on each of its 456 bodies: alone, and with its film."
+    folder = shared/'data/spine_mr'
+    table = pd.read_csv(folder/'manifest.csv')
+    alone, together = {}, {}
+    for path, rows in table.groupby('mask'):
+        labels = read(folder/path)
+        film = measure_film(labels, 1.)
+        for key, value in zip(rows.index, rows.mask_label):
+            alone[key], together[key] = vertebral_heights(labels == value), film[value][0]
+    return table.assign(alone=pd.Series(alone), together=pd.Series(together))
+
+
+def test_every_body_is_measured_and_looks_like_a_vertebra(bodies):
+    three = np.array([h.three for h in bodies.together])
+    depth = np.array([h.depth for h in bodies.together])
+    assert len(bodies) == 456 and np.isfinite(three).all()
+    assert three.min() > 8 and three.max() < 45 and depth.min() > 18 and depth.max() < 50   # mm, of an adult spine
+    areas = np.array([h.area for h in bodies.together])
+    assert np.corrcoef(areas, three.mean(1)*depth)[0, 1] > .96
+
+
+def test_a_body_alone_is_named_as_among_its_neighbours(bodies):
+    same = [np.allclose(a.corners, b.corners) for a, b in zip(bodies.alone, bodies.together)]
+    assert np.mean(same) > .98
+
+
+def test_ratios_agree_with_those_of_another_program(bodies):
+    "Its points are unknown to us (inside the corners, by the look of its numbers), so the two agree as two readers do, not to the digit."
+    ours = pd.Series([h.ratio_min_max for h in bodies.together])
+    difference = ours - bodies.height_ratio
+    lumbar = bodies.level.notna()
+    print(f"456 bodies: r {ours.corr(bodies.height_ratio):.3f}, mean difference {difference.mean():.3f}, SD {difference.std():.3f}; "
+          f"{lumbar.sum()} labelled lumbar: r {ours[lumbar].corr(bodies.height_ratio[lumbar]):.3f}")
+    assert ours.corr(bodies.height_ratio) > .75
+    assert abs(difference.mean()) < .05 and difference.std() < .06
+
+
+def test_principal_axes_would_not_do(shared, bodies):
+    "The reason for the method: ends of the principal axis of a nearly square body are anywhere."
+    folder, ratios = shared/'data/spine_mr', {}
+    for key, row in bodies[bodies.level.notna()].iterrows():
+        mask = read(folder/row['mask']) == row.mask_label
+        p = np.argwhere(mask) - np.argwhere(mask).mean(0)
+        u, v = (p @ np.linalg.svd(p, full_matrices=False)[2].T).T
+        at = [(np.ptp(v[abs(u - np.quantile(u, q)) < 1.5])) for q in (.08, .5, .92)]
+        ratios[key] = min(at)/max(at)
+    ratios = pd.Series(ratios)
+    print(f"along principal axes: r {ratios.corr(bodies.height_ratio[ratios.index]):.3f}")
+    assert ratios.corr(bodies.height_ratio[ratios.index]) < .5
+
+
+def test_corners_lie_on_the_drawn_outline(bodies, shared):
+    folder = shared/'data/spine_mr'
+    for _, row in bodies[::9].iterrows():
+        points = rim(read(folder/row['mask']) == row.mask_label)
+        nearest = np.sqrt(((row.together.corners[:, None] - points)**2).sum(-1)).min(1)
+        assert nearest.max() < 1.6, row.vertebra_id
+
+
+@pytest.mark.parametrize('name, n', dict(Normal=4, Damaged=11).items())
+def test_full_size_films(shared, name, n):
+    folder = shared/'data/spine_xray/derived'
+    labels, film = read(folder/f'{name}_LAT_vertebra_labels.nii.gz'), read(folder/f'{name}_LAT_image.nii.gz')
+    table = film_heights(labels, anterior='left')
+    assert len(table) == n and (table.depth > table[['anterior', 'middle', 'posterior']].mean(axis=1)*.95).all()
+    assert anterior_from_film(film, labels) == 'left' and anterior_from_film(film[:, ::-1], labels[:, ::-1]) == 'right'
+    assert {v: genant(h).grade for v, (h, _) in measure_film(labels[:, ::-1], anterior='right').items()} == \
+           {v: genant(h).grade for v, (h, _) in measure_film(labels, anterior='left').items()}
+    print(table.round(2).to_string())
