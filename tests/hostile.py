@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 import pydicom
 import SimpleITK as sitk
+from ovf_dlr.audit import audit
+from ovf_dlr.cohort import read_manifest
 from PIL import Image as Picture
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from ovf_dlr.audit import audit
-from ovf_dlr.cohort import read_manifest
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 # ---------------------------------------------------------------------------------------------------------------- the good cohort
