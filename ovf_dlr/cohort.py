@@ -11,6 +11,7 @@ __all__ = ['CLASSES', 'SPLITS', 'SPLIT_TITLES', 'ASTLOF_PARTS', 'PROBLEM_COLUMNS
 # %% ../nbs/00_cohort.ipynb #c004
 import difflib
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +62,22 @@ def problem_table(problems:list[dict]) -> pd.DataFrame:
     table = pd.DataFrame(problems, columns=PROBLEM_COLUMNS)
     return table.sort_values(['severity', 'file', 'row'], key=lambda c: pd.to_numeric(c, errors='coerce').fillna(-1) if c.name == 'row' else c, kind='stable', ignore_index=True)
 
+def _halves(error, path='') -> tuple[str, str]:
+    "A message as problem and way out, without the file that it begins with."
+    what, _, way_out = str(error).removeprefix(f"'{path}' ").partition('; ')
+    return what, way_out
+
 def _rows(table, bad, column, problem_, way_out, **kw):
     "A problem for each row of `table`, whose index is the spreadsheet's row number, where `bad`."
     bad = np.asarray(bad, dtype=bool)
-    return [problem(row, column, value, problem_, way_out, **kw) for row, value in table.loc[bad, column].items()]
+    return [problem(row, column, None if pd.isna(value) else value, problem_, way_out, **kw) for row, value in table.loc[bad, column].items()]
 
 # %% ../nbs/00_cohort.ipynb #c015
+def _shown(value, most=80) -> str:
+    "A cell as a person would write it, cut where it is endless."
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    return text if len(text) <= most else f'{text[:most]}...'
+
 class CohortError(ValueError):
     "A cohort that cannot be used; `.problems` lists every reason."
     def __init__(self, source, problems:pd.DataFrame):
@@ -79,11 +90,14 @@ class CohortError(ValueError):
     @staticmethod
     def _line(p):
         where = f"{'' if p.file == 'manifest' else p.file + ' '}{'' if p.row == '' else f'row {p.row}, '}{p.column}"
-        return f"  {where}{'' if p.value is None else f' = {p.value!r}'}: {p.problem}; {p.way_out}"
+        return f"  {where}{'' if p.value is None else f' = {_shown(p.value)}'}: {p.problem}; {p.way_out}"
 
 # %% ../nbs/00_cohort.ipynb #c018
 def _column(dtype, *checks, required=False, **kw): return pa.Column(dtype, list(checks), nullable=not required, required=required, **kw)
-def _points(title): return _column('Int64', pa.Check.in_range(0, 2), title=title)
+def _from(low, high): return pa.Check.in_range(low, high, error=f'must be from {low} to {high}')
+def _among(*values): return pa.Check.isin(values, error=f"must be one of {', '.join(map(str, values))}")
+_LABEL = pa.Check.ge(1, error='must be 1 or more')
+def _points(title): return _column('Int64', _from(0, 2), title=title)
 
 MANIFEST = pa.DataFrameSchema({
     'vertebra_id': _column(str, required=True, unique=True, title='names the vertebra; unique'),
@@ -91,22 +105,22 @@ MANIFEST = pa.DataFrameSchema({
     'center': _column(str, required=True, title='hospital; the batch of ComBat'),
     'image': _column(str, required=True, title='radiograph, path relative to the manifest'),
     'mask': _column(str, required=True, title='delineation, path relative to the manifest'),
-    'mask_label': _column('Int64', pa.Check.ge(1), title='label of this vertebra in a multi-label mask'),
-    'split': _column(str, pa.Check.isin(SPLITS), title='train, internal, external or prospective'),
+    'mask_label': _column('Int64', _LABEL, title='label of this vertebra in a multi-label mask'),
+    'split': _column(str, _among(*SPLITS), title='train, internal, external or prospective'),
     'exclusion': _column(str, title='why this patient or vertebra was left out; empty for those studied'),
-    'included': _column(str, pa.Check.isin(['yes', 'no']), title='yes or no, where there is no reason to give'),
-    'spacing': _column('Float64', pa.Check.in_range(0.01, 5), title='pixel size in mm, where the file does not say, or is wrong'),
-    'fracture_class': _column('Int64', pa.Check.isin(CLASSES), title='class 0, 1 or 2'),
-    'astlof': _column('Int64', pa.Check.in_range(0, 8), title='ASTLOF total'),
+    'included': _column(str, _among('yes', 'no'), title='yes or no, where there is no reason to give'),
+    'spacing': _column('Float64', _from(0.01, 5), title='pixel size in mm, where the file does not say, or is wrong'),
+    'fracture_class': _column('Int64', _among(*CLASSES), title='class 0, 1 or 2'),
+    'astlof': _column('Int64', _from(0, 8), title='ASTLOF total'),
     'morphology': _points('CT: normal, compression, burst'), 'mri': _points('MRI: normal, oedema, vacuum or fluid'),
     'bone_density': _points('DXA, from the T-score'), 'clinical': _points('no pain, positional pain, persistent pain or deficit'),
-    't_score': _column('Float64', pa.Check.in_range(-10, 10), title='DXA T-score'),
-    'age': _column('Float64', pa.Check.in_range(0, 120), title='years'),
-    'sex': _column(str, pa.Check.isin(['Female', 'Male']), title='Female or Male'),
-    'location': _column(str, pa.Check.isin(['Thoracic', 'Lumbar']), title='Thoracic or Lumbar; else from `level`'),
-    'level': _column(str, pa.Check.str_matches(r'^(?:T(?:[1-9]|1[0-2])|L[1-6])$'), title='T1 to T12, L1 to L6'),
-    'stage': _column(str, pa.Check.isin(['Acute', 'Chronic']), title='Acute or Chronic'),
-    'treatment': _column(str, pa.Check.isin(['Conservative', 'PVA', 'Open surgery']), title='treatment given'),
+    't_score': _column('Float64', _from(-10, 10), title='DXA T-score'),
+    'age': _column('Float64', _from(0, 120), title='years'),
+    'sex': _column(str, _among('Female', 'Male'), title='Female or Male'),
+    'location': _column(str, _among('Thoracic', 'Lumbar'), title='Thoracic or Lumbar; else from `level`'),
+    'level': _column(str, pa.Check.str_matches(r'^(?:T(?:[1-9]|1[0-2])|L[1-6])$', error='must be T1 to T12 or L1 to L6'), title='T1 to T12, L1 to L6'),
+    'stage': _column(str, _among('Acute', 'Chronic'), title='Acute or Chronic'),
+    'treatment': _column(str, _among('Conservative', 'PVA', 'Open surgery'), title='treatment given'),
 }, name='manifest')
 
 # %% ../nbs/00_cohort.ipynb #c021
@@ -120,9 +134,14 @@ def _manifest_path(path) -> Path:
 def _raw(path) -> pd.DataFrame:
     "All cells as text, the header among them, blank lines kept so that row numbers hold."
     if path.suffix.lower() in ('.xlsx', '.xls', '.xlsm'): return pd.read_excel(path, dtype=str, header=None)
-    how = dict(dtype=str, header=None, skipinitialspace=True, encoding='utf-8-sig', skip_blank_lines=False, keep_default_na=False, na_values=[''])
-    with open(path, encoding='utf-8-sig') as f: first = next((line for line in f if line.strip()), '')
-    return pd.read_csv(path, sep=';' if first.count(';') > first.count(',') else ',', **how)
+    text = path.read_text(encoding='utf-8-sig')
+    if '\0' in text: raise ValueError('it holds NUL bytes')   # pandas would read on, without them
+    lines = text.splitlines(keepends=True)
+    blank = next((i for i, line in enumerate(lines) if line.strip(' ,;\t\r\n')), len(lines))
+    if blank == len(lines): return pd.DataFrame()
+    how = dict(dtype=str, header=None, skipinitialspace=True, skip_blank_lines=False, keep_default_na=False, na_values=[''])
+    cells = pd.read_csv(io.StringIO(''.join(lines[blank:])), sep=max(',;\t', key=lines[blank].count), **how)
+    return cells.set_axis(cells.index + blank)
 
 def _read_table(path) -> pd.DataFrame: # index: row number of the spreadsheet; all text
     "A CSV or Excel sheet as text, blanks as missing. Raises `ValueError` if it is none, or names a column twice."
@@ -157,9 +176,10 @@ def _to_numbers(table, schema, file='manifest'):
         numbers = numbers.mask(np.isinf(numbers.astype(float)))
         problems += _rows(table, numbers.isna() & table[name].notna(), name, 'not a number', 'give a number or leave it empty', file=file)
         if 'Int' in str(column.dtype):
-            broken = (numbers % 1 != 0).fillna(False)
+            broken, huge = (numbers % 1 != 0).fillna(False), (numbers.abs() > 1e15).fillna(False)
             problems += _rows(table, broken, name, 'not a whole number', 'give a whole number', file=file)
-            numbers = numbers.mask(broken | (numbers.abs() > 1e15)).astype('Int64')
+            problems += _rows(table, huge, name, 'is too large a number', 'did it slip into the wrong column?', file=file)
+            numbers = numbers.mask(broken | huge).astype('Int64')
         table = table.assign(**{name: numbers})
     return table, problems
 
@@ -205,7 +225,7 @@ def _set_aside(table):
     if 'included' in table: reason = reason.mask(reason.isna() & (table.included == 'no'), 'no reason given')
     out = reason.notna()
     problems = [p for c in ('patient_id', 'center') if c in table for p in _rows(table, out & table[c].isna(), c, 'is empty', 'a row that was left out still needs its patient and centre')]
-    if 'included' in table: problems += _rows(table, out & (table.included == 'yes'), 'exclusion', 'contradicts included = yes', 'correct one of them')
+    if 'included' in table: problems += _rows(table.assign(exclusion=reason), out & (table.included == 'yes'), 'exclusion', 'contradicts included = yes', 'correct one of them')
     keep = [c for c in ('patient_id', 'center') if c in table]
     return table[~out], table.loc[out, keep].assign(exclusion=reason[out]), problems
 
@@ -237,7 +257,7 @@ def split_by_patient(
     if len(centers) > 3: raise ValueError(f"{len(centers)} centers ({', '.join(centers)}) and no `split` column; say in `split` which set each row belongs to")
     split = table.center.map(dict(zip(centers, ('train', 'external', 'prospective'))))
     first = table[table.center == centers[0]].sort_values(['patient_id', 'vertebra_id'], kind='stable')
-    if first.patient_id.nunique() < 5: raise ValueError(f"center {centers[0]!r} has {first.patient_id.nunique()} patients; 8:2 by patient needs at least 5")
+    if first.patient_id.nunique() < 5: raise ValueError(f"center {centers[0]!r} has {first.patient_id.nunique()} patients, 8:2 by patient needs at least 5; add patients, or a `split` column")
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     _, internal = next(folds.split(first, first.fracture_class.fillna(-1).astype(int), first.patient_id))
     split[first.index[internal]] = 'internal'
@@ -283,12 +303,17 @@ def _doubts(table):
 # %% ../nbs/00_cohort.ipynb #c038
 def _find(root, cell) -> tuple[str, str, str | None]: # absolute path, what is wrong with it ('' if nothing), the way out
     "One path of a manifest."
-    try: path = (root / cell.replace('\\', '/')).resolve() if not (root / cell).exists() else (root / cell).resolve()
-    except (OSError, ValueError) as e: return cell, 'is no path', f'{e}'
-    if path.is_dir(): return str(path), 'is a folder', 'name the file in it, one film per row'
-    if path.is_file(): return str(path), '', None
-    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], 1, .75) if path.parent.is_dir() else []
-    return str(path), 'file not found', f"did you mean {near[0]!r}?" if near else "paths are relative to the manifest's folder"
+    try:
+        path = (root / cell if (root / cell).exists() else root / cell.replace('\\', '/')).resolve()
+        if path.is_dir(): return str(path), 'is a folder', 'name the file in it, one film per row'
+        if path.is_file(): return str(path), '', None
+        return str(path), 'file not found', f"did you mean {near!r}?" if (near := _nearest(path)) else "paths are relative to the manifest's folder"
+    except (OSError, RuntimeError, ValueError): return cell, 'is no path', "give a path relative to the manifest's folder, such as films/0001.dcm"  # too long, a circle of links, a locked folder
+
+def _nearest(path) -> str | None:
+    "The file beside a missing one whose name is most like it."
+    there = {p.name.lower(): p.name for p in path.parent.iterdir() if p.is_file()} if path.parent.is_dir() else {}
+    return next((there[n] for n in difflib.get_close_matches(path.name.lower(), there, 1, .75)), None)
 
 def _resolve(table, root, columns, allow_outside, file='manifest'):
     "Absolute paths, missing where there is no such file, and a problem for each that is missing or leaves `root`."
@@ -341,10 +366,10 @@ class Cohort:
 # %% ../nbs/00_cohort.ipynb #c042
 READINGS = pa.DataFrameSchema({
     'vertebra_id': _column(str, required=True, title='a vertebra of the manifest'),
-    'reader': _column(str, pa.Check.isin(['A', 'B']), required=True, title='A drew the manifest\'s masks; B is the second reader'),
-    'session': _column('Int64', pa.Check.ge(1), required=True, title='1 for a first reading, 2 for a repeat'),
+    'reader': _column(str, _among('A', 'B'), required=True, title='A drew the manifest\'s masks; B is the second reader'),
+    'session': _column('Int64', _LABEL, required=True, title='1 for a first reading, 2 for a repeat'),
     'mask': _column(str, required=True, title='delineation, path relative to the manifest'),
-    'mask_label': _column('Int64', pa.Check.ge(1), title='label in a multi-label mask'),
+    'mask_label': _column('Int64', _LABEL, title='label in a multi-label mask'),
 }, name='readings')
 
 def _read_readings(manifest, vertebra_ids, allow_outside):
@@ -352,7 +377,7 @@ def _read_readings(manifest, vertebra_ids, allow_outside):
     path = next((p for s in ('.csv', '.xlsx') if (p := manifest.with_name('readings' + s)).is_file()), None)
     if path is None: return None, []
     try: table = _read_table(path)
-    except ValueError as e: return None, [problem('', 'readings', path.name, str(e), 'or remove the file', file='readings')]
+    except ValueError as e: return None, [problem('', 'readings', path.name, *_halves(e, path), file='readings')]
     table, problems = _to_numbers(table, READINGS, 'readings')
     problems += _schema_problems(table, READINGS, 'readings')
     if any(p['problem'] == 'column is missing' for p in problems): return None, problems
@@ -452,7 +477,7 @@ def _complete(table, seed, require_class):
         if not require_class: return table.assign(split='unlabelled'), problems
         if table[['patient_id', 'center', 'vertebra_id']].isna().any(axis=None): return table.assign(split=pd.NA), problems
         try: table = table.assign(split=split_by_patient(table, seed))
-        except ValueError as e: return table.assign(split=pd.NA), [*problems, problem('', 'split', None, str(e), 'or add a `split` column')]
+        except ValueError as e: return table.assign(split=pd.NA), [*problems, problem('', 'split', None, *_halves(e))]
     problems += _rows(table, table.split.isna(), 'split', 'is empty', 'fill `split` in every row or in none')
     return table, problems + _split_problems(table, require_class)
 

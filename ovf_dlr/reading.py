@@ -8,6 +8,8 @@ __all__ = ['GEOMETRIES', 'ImageError', 'MissingSpacingWarning', 'Grid', 'Image',
 
 # %% ../nbs/02_reading.ipynb #c003
 import gzip
+import io
+import re
 import warnings
 import zlib
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.utils import get_expected_length
 from scipy.ndimage import affine_transform
 
 # %% ../nbs/02_reading.ipynb #c006
@@ -58,20 +61,22 @@ class Image:
 # %% ../nbs/02_reading.ipynb #c010
 _LIKELY_MM = (.01, 5) # a pixel of a radiograph, with room on both sides
 
+def _likely(pair) -> bool: return all(_LIKELY_MM[0] <= v <= _LIKELY_MM[1] for v in pair)
+
 def _pair(values, tag) -> tuple[float, float] | None: # (row, column) mm, or None for an absent tag
     "A DICOM spacing tag as two floats. Raises `ImageError` for what cannot be a pixel size."
     if values is None or values == '': return None
     try: pair = tuple(map(float, values))
     except (TypeError, ValueError): pair = ()
-    if len(pair) != 2 or not all(_LIKELY_MM[0] <= v <= _LIKELY_MM[1] for v in pair):
-        raise ImageError(f"{tag} is {values!r}; two pixel sizes between {_LIKELY_MM[0]} and {_LIKELY_MM[1]} mm are expected. Correct the header, or delete the tag and give a `spacing` column")
+    if len(pair) != 2 or not _likely(pair):
+        raise ImageError(f"{tag} is {values!r}, not two pixel sizes between {_LIKELY_MM[0]} and {_LIKELY_MM[1]} mm; correct the header, or delete the tag and give a `spacing` column")
     return pair
 
 def _magnification(ds) -> float:
     "Magnification of the spine on the detector, 1 where the header does not say."
     try: factor = float(ds.get('EstimatedRadiographicMagnificationFactor') or 1)
     except (TypeError, ValueError): factor = 0
-    if not 1 <= factor <= 3: raise ImageError(f"EstimatedRadiographicMagnificationFactor is {ds.get('EstimatedRadiographicMagnificationFactor')!r}; a factor from 1 to 3 is expected")
+    if not 1 <= factor <= 3: raise ImageError(f"EstimatedRadiographicMagnificationFactor is {ds.get('EstimatedRadiographicMagnificationFactor')!r}, not a factor from 1 to 3; correct or delete the tag")
     return factor
 
 def dicom_spacing(
@@ -97,15 +102,24 @@ def _no_film(ds) -> str | None:
     frames, samples, kind = int(ds.get('NumberOfFrames') or 1), int(ds.get('SamplesPerPixel') or 1), ds.get('Modality') or 'unknown'
     if ds.get('SOPClassUID') in _SEGMENTATIONS: return "is a segmentation, not a film; name it under `mask`"
     if 'DirectoryRecordSequence' in ds: return "is a DICOMDIR, the table of contents of a disc; name the film itself"
-    if not any(k in ds for k in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')): return f"holds no pixels (modality {kind}); export the image, not its report or contours"
+    if not any(k in ds for k in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')): return f"holds no pixels (modality {kind}); export the image, not its report or contours (or copy it again, if it broke off)"
     if frames > 1: return f"{frames} frames; a lateral radiograph has one, choose it and export it alone"
     if samples > 1: return f"{samples} samples per pixel ({ds.get('PhotometricInterpretation')}); this is a screen capture, ask the archive for the original grey image"
     if ds.get('PhotometricInterpretation') not in ('MONOCHROME1', 'MONOCHROME2'): return f"photometric interpretation {ds.get('PhotometricInterpretation')!r}; a film is MONOCHROME1 or MONOCHROME2"
     if not 0 < int(ds.Rows)*int(ds.Columns) <= _MOST_PIXELS: return f"{ds.Rows} rows and {ds.Columns} columns; no film has that size"
 
+def _surplus(ds) -> int:
+    "Bytes of an uncompressed film beyond rows times columns; a few are padding, as many as a side of the film are not."
+    if 'PixelData' not in ds or ds.file_meta.TransferSyntaxUID.is_compressed: return 0
+    more = len(ds.PixelData) - get_expected_length(ds)
+    return more if more >= min(ds.Rows, ds.Columns)*ds.BitsAllocated//8 else 0
+
 def _decoded(ds) -> np.ndarray:
-    "Pixels as stored. Raises `ImageError` where a plug-in is missing or the data break off."
-    try: return ds.pixel_array
+    "Pixels as stored. Raises `ImageError` where a plug-in is missing, the data break off, or are more than the header says."
+    try:
+        if more := _surplus(ds): raise ImageError(f"{more} more bytes of pixels than the header speaks of ({ds.Rows} rows, {ds.Columns} columns, {ds.BitsAllocated} bits); the header is wrong, export the film again")
+        return ds.pixel_array
+    except ImageError: raise
     except (AttributeError, RuntimeError, NotImplementedError, ValueError, EOFError) as e:
         syntax, reason = getattr(ds.file_meta.get('TransferSyntaxUID'), 'name', 'unknown'), ' '.join(str(e).split())
         way_out = 'for 12-bit JPEG, `pip install pylibjpeg-libjpeg` (GPL)' if '12-bit' in reason else 'is the file whole? Export it again, uncompressed if possible'
@@ -122,6 +136,7 @@ def _padding(ds, stored) -> np.ndarray | None: # (H, W) bool
 def _grey_levels(ds, voi_lut) -> tuple[np.ndarray, dict]:
     "Modality transform, VOI transform if asked for, padding and inversion; what was done."
     stored, photometric = _decoded(ds), ds.PhotometricInterpretation
+    if stored.ndim != 2: raise ImageError(f"{len(stored)} frames; a lateral radiograph has one, choose it and export it alone")
     pixels = apply_modality_lut(stored, ds)
     if voi_lut: pixels = apply_voi_lut(pixels, ds)
     pixels = pixels.astype(np.float32)
@@ -144,8 +159,8 @@ def _read_dicom(path, voi_lut=False) -> tuple[np.ndarray, Grid, dict]:
 
 def _dataset(path) -> pydicom.Dataset:
     "A DICOM object, or an `ImageError`: a damaged one can fail in any line of the parser."
-    try: return pydicom.dcmread(path)
-    except InvalidDicomError as e: raise ImageError(f"{path}: not a DICOM file, in spite of its name") from e
+    try: return pydicom.dcmread(io.BytesIO(Path(path).read_bytes()))  # in memory a length of gigabytes, which damage can write, ends where the file does
+    except InvalidDicomError as e: raise ImageError(f"{path}: not a DICOM file, in spite of its name; did a download fail, or is it a picture? Export it again") from e
     except Exception as e: raise ImageError(f"{path}: not readable as DICOM ({type(e).__name__}: {e}); the file is damaged, copy it again") from e
 
 # %% ../nbs/02_reading.ipynb #c015
@@ -176,20 +191,36 @@ def _grey(values, path) -> np.ndarray:
         raise ImageError(f"{path}: a colour picture; radiomics needs the grey levels of the detector, export the film without annotations or colour")
     return values[..., 0]
 
-def _unpacked(path, wanted) -> int:
-    "Bytes in a file, after decompression; the last four bytes of a gzip file say so, unless they were lost with the rest."
-    if not _ends(path, '.gz'): return Path(path).stat().st_size
+def _unpacked(path, most) -> bytes:
+    "At most so many bytes of a file, after decompression."
+    with (gzip.open if _ends(path, '.gz') else open)(path, 'rb') as f: return f.read(most)
+
+def _says_whole(path, wanted) -> bool:
+    "Is a file as long as it should be? A gzip file says so in its last four bytes, unless they were lost with the rest."
+    if not _ends(path, '.gz'): return Path(path).stat().st_size >= wanted
     with open(path, 'rb') as f:
         f.seek(-min(4, Path(path).stat().st_size), 2)
-        if int.from_bytes(f.read(4), 'little') == wanted: return wanted
-    with gzip.open(path, 'rb') as f: return sum(map(len, iter(lambda: f.read(1 << 20), b'')))
+        return int.from_bytes(f.read(4), 'little') == wanted
 
 def _check_nifti(path, reader):
-    "Refuse a NIfTI file that was cut off: ITK fills the rest with whatever lay in memory and says nothing."
-    wanted = int(np.prod(reader.GetSize()))*reader.GetNumberOfComponents()*int(reader.GetMetaData('bitpix'))//8 + int(float(reader.GetMetaData('vox_offset') or 352))
-    try: held = _unpacked(path, wanted)
+    "Refuse a NIfTI file that was cut off, or holds NaN: ITK fills what is missing with whatever lay in memory, and NaN with 0, and says nothing."
+    header = {k: int(float(reader.GetMetaData(k))) for k in ('bitpix', 'datatype', 'vox_offset')}
+    start, size = max(348, header['vox_offset']), int(np.prod(reader.GetSize()))*reader.GetNumberOfComponents()*header['bitpix']//8
+    if size > 8*_MOST_PIXELS: raise ImageError(f"{path}: the header claims {size:,} bytes; no film has that size")
+    kind = {16: 'f4', 64: 'f8'}.get(header['datatype'])
+    if not kind and _says_whole(path, start + size): return
+    try: held = _unpacked(path, start + size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as e: raise ImageError(f"{path}: the file breaks off ({e}); copy it again") from e
-    if held < wanted: raise ImageError(f"{path}: the file breaks off, {held} bytes of {wanted}; copy it again")
+    if len(held) < start + size: raise ImageError(f"{path}: the file breaks off, {len(held)} bytes of {start + size}; copy it again")
+    if kind and (bad := int((~np.isfinite(np.frombuffer(held, ('<' if held[0] == 92 else '>') + kind, offset=start))).sum())): raise _not_finite(path, bad)
+
+def _not_finite(path, n) -> ImageError: return ImageError(f"{path}: {n} pixels are NaN or infinite; export the file again as integers")
+
+def _content(path) -> str:
+    "What ITK takes a file for by its content: `Nifti`, `PNG` ..."
+    return sitk.ImageFileReader.GetImageIOFromFileName(str(path)).removesuffix('ImageIO')
+
+_CONTENT = {'.nii': 'Nifti', '.nii.gz': 'Nifti', '.nrrd': 'Nrrd', '.nhdr': 'Nrrd', '.mha': 'Meta', '.mhd': 'Meta'}
 
 def _itk(path) -> sitk.Image:
     "An ITK image whose header was looked at before its pixels are."
@@ -197,11 +228,13 @@ def _itk(path) -> sitk.Image:
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
+        if (named := next((k for s, k in _CONTENT.items() if _ends(path, s)), found := _content(path))) != found: raise ImageError(f"{path}: by its content {found}, not {named}; give it the suffix of what it is")
         if (n := int(np.prod(reader.GetSize(), dtype=float))) > _MOST_PIXELS: raise ImageError(f"{path}: the header claims {n:,} pixels; no film has that size")
         if _ends(path, ('.nii', '.nii.gz')): _check_nifti(path, reader)
         return reader.Execute()
     except RuntimeError as e:
-        raise ImageError(f"{path}: cannot be read; is the file whole, and what its name says? (SimpleITK: {str(e).strip().splitlines()[-1]})") from e
+        said = re.sub(r' *\(0x[0-9a-f]+\)', '', str(e).strip().splitlines()[-1]).replace(f'{path.parent}/', '')  # neither addresses nor folders
+        raise ImageError(f"{path}: cannot be read ({said}); is the file whole, and what its name says?") from e
 
 def _read_itk(path) -> tuple[np.ndarray, Grid]:
     "Array [row, column] as stored in the file, and its grid."
@@ -226,7 +259,7 @@ def _exists(path) -> Path:
     if not path.stat().st_size: raise ImageError(f"{path}: the file is empty (0 bytes); copy it again")
     return path
 
-def _is_dicom(path) -> bool: return _ends(path, ('.dcm', '.dicom')) or not _ends(path, _VOLUMES + _PICTURES) and pydicom.misc.is_dicom(path)
+def _is_dicom(path) -> bool: return _ends(path, ('.dcm', '.dicom')) or pydicom.misc.is_dicom(path) # under any name: ITK would read it too, and leave it a negative
 
 def _reader(path):
     "The function that reads `path`, by suffix or by the DICOM magic word."
@@ -250,9 +283,10 @@ def read_image(
     "Read a lateral radiograph. Raises `ImageError`; warns `MissingSpacingWarning` and assumes 1 mm where no pixel size is to be had."
     path = _exists(path)
     pixels, grid, meta = _reader(path)(path, voi_lut)
-    if not np.isfinite(pixels).all(): raise ImageError(f"{path}: {(~np.isfinite(pixels)).sum()} pixels are NaN or infinite; export the film again as integers")
+    if not np.isfinite(pixels).all(): raise _not_finite(path, (~np.isfinite(pixels)).sum())
     found = grid.spacings[0] if meta['spacing_from'] != 'none' else None
     asked, fallback = _asked_spacing(spacing), None if found else _asked_spacing(spacing_if_missing)
+    if found and asked is None and not _likely(found): raise ImageError(f"{path}: by its header a pixel measures {_mm(found)}, not between {_LIKELY_MM[0]} and {_LIKELY_MM[1]} mm; correct the header, or give a `spacing` column")
     if asked or fallback: meta['spacing_from'] = 'caller'
     known = asked or found or fallback
     if not known: warnings.warn(f"{path}: no pixel spacing; 1 mm per pixel assumed, so every length is in pixels. "
@@ -275,7 +309,7 @@ def _other_size(mask:Grid, film:Grid) -> str:
     "What may have happened to a mask of another size."
     (h, w), (H, W) = mask.shape, film.shape
     if (w, h) == (H, W): return 'rows and columns are swapped: transpose the mask'
-    if abs(H/h - W/w) < .02*H/h: return f"the mask is the film {'reduced' if h < H else 'enlarged'} {max(H/h, h/H):.3g} times: draw it on the original, or ask for `--mask-geometry resample`"
+    if abs(H/h - W/w) < .02*H/h and abs(H/h - 1) > .02: return f"the mask is the film {'reduced' if h < H else 'enlarged'} {max(H/h, h/H):.3g} times: draw it on the original, or ask for `--mask-geometry resample`"
     if h <= H and w <= W: return 'was the mask drawn on a cropped film? If its header says where the crop lies, ask for `--mask-geometry resample`'
     return 'was it drawn on another film?'
 
@@ -293,9 +327,9 @@ def mismatch(
     if not any(np.allclose(mask.spacings[0], s, rtol=.01) for s in film.spacings):
         return f"the mask's pixels measure {_mm(mask.spacings[0])}, the film's {' or '.join(dict.fromkeys(map(_mm, film.spacings)))}; was it drawn on another film? If only the header is wrong, ask for `--mask-geometry pixels`"
     if mask.axes is None or film.axes is None: return None
-    if turned := _turned(mask, film): return f"by its header the mask does not run as the film does: {turned}. To turn it, ask for `--mask-geometry resample`; if only the header is wrong, for `--mask-geometry pixels`"
+    if turned := _turned(mask, film): return f"by its header the mask does not run as the film does: {turned}; to turn it, ask for `--mask-geometry resample`; if only the header is wrong, for `--mask-geometry pixels`"
     if np.any(mask.origin) and np.any(film.origin) and abs(shift := _shift(mask, film)).max() > .5:
-        return f"by its header the mask lies {shift[0]:+.1f} rows and {shift[1]:+.1f} columns off the film. To move it, ask for `--mask-geometry resample`; if only the header is wrong, for `--mask-geometry pixels`"
+        return f"by its header the mask lies {shift[0]:+.1f} rows and {shift[1]:+.1f} columns off the film; to move it, ask for `--mask-geometry resample`; if only the header is wrong, for `--mask-geometry pixels`"
 
 def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
 
@@ -372,14 +406,15 @@ def read_labels(
     elif _reader(path): values, grid = _read_itk(path)
     if values.ndim != 2: raise ImageError(f"mask {path}: shape {values.shape}; one grey slice is wanted")
     labels = _whole_numbers(values, path)
+    if _ends(path, ('.jpg', '.jpeg')) and (n := len(np.unique(labels))) > 2: raise ImageError(f"mask {path}: a JPEG of {n} values, in which labels are smeared; masks must not be saved as JPEG, but as PNG or NIfTI")
     if film is None or geometry == 'pixels' and labels.shape == film.grid.shape or not (why := mismatch(grid, film.grid)): return labels
     if geometry != 'resample': raise ImageError(f"mask {path} does not lie on film {film.meta.get('path', '')}: {why}")
     return onto_film(labels, grid, film.grid)
 
 # %% ../nbs/02_reading.ipynb #c039
 def _listing(values, most=12) -> str:
-    "`1, 2, 3`, cut where a JPEG pretends to be a mask."
-    return ', '.join(map(str, values[:most])) + (f', ... ({len(values)} values; masks must not be saved as JPEG)' if len(values) > most else '')
+    "`1, 2, 3`, cut where there are many."
+    return ', '.join(map(str, values[:most])) + (f', ... ({len(values)} labels)' if len(values) > most else '')
 
 def pick_label(
     labels:np.ndarray, # (H, W) whole numbers
