@@ -61,6 +61,8 @@ class Image:
 # %% ../nbs/02_reading.ipynb #c010
 _LIKELY_MM = (.01, 5) # a pixel of a radiograph, with room on both sides
 
+def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
+
 def _likely(pair) -> bool: return all(_LIKELY_MM[0] <= v <= _LIKELY_MM[1] for v in pair)
 
 def _pair(values, tag) -> tuple[float, float] | None: # (row, column) mm, or None for an absent tag
@@ -330,8 +332,6 @@ def mismatch(
     if turned := _turned(mask, film): return f"by its header the mask does not run as the film does: {turned}; to turn it, ask for `--mask-geometry resample`; if only the header is wrong, for `--mask-geometry pixels`"
     if np.any(mask.origin) and np.any(film.origin) and abs(shift := _shift(mask, film)).max() > .5:
         return f"by its header the mask lies {shift[0]:+.1f} rows and {shift[1]:+.1f} columns off the film; to move it, ask for `--mask-geometry resample`; if only the header is wrong, for `--mask-geometry pixels`"
-
-def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
 
 # %% ../nbs/02_reading.ipynb #c035
 def _placed(grid:Grid) -> bool: return grid.axes is not None and not grid.silent

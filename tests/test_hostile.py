@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from hostile import CATALOGUE, HARMLESS
-from ovf_dlr.audit import _words
+from ovf_dlr.audit import _whose
 from ovf_dlr.cohort import CohortError, read_cohort, read_manifest
+from ovf_dlr.reading import read_image
 from typer.testing import CliRunner
 
 PAGE = ROOT/'nbs/tutorials/messages.ipynb'
@@ -126,7 +127,7 @@ def test_300_damaged_headers_give_a_film_or_an_image_error(copy):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         for i in clean:                                                           # the audit looks at their headers once more
-            (copy/'again.dcm').write_bytes(hostile.variant(i, film, b'', 0)); _words(copy/'again.dcm')
+            (copy/'again.dcm').write_bytes(hostile.variant(i, film, b'', 0)); _whose(read_image(copy/'again.dcm'))
     assert all(outcomes[kind, said] >= 5 for kind in ('flipped DICOM', 'retagged DICOM', 'flipped NIfTI') for said in ('clean', 'ImageError')), outcomes
 
 # ---------------------------------------------------------------------------------------------------------------- the page that explains them
