@@ -91,9 +91,12 @@ def _look_film(
 ) -> tuple[list, list]: # of dicts: what was seen of each mask, problems
     "Open one film and the masks on it."
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try: film = read_film(rows.iloc[0])
-        except ImageError as e: return [], [_said(r, 'image', e) for _, r in rows.iterrows()]
+        warnings.simplefilter('ignore')                      # pydicom's quote values of the header
+        return _seen(rows, orient)
+
+def _seen(rows, orient):
+    try: film = read_film(rows.iloc[0])
+    except ImageError as e: return [], [_said(r, 'image', e) for _, r in rows.iterrows()]
     if np.ptp(film.pixels) == 0: return [], [_flag(r, 'image', f'every pixel is {film.pixels.flat[0]:g}', 'a constant image holds no film, check the export') for _, r in rows.iterrows()]
     facts, (masks, wrong) = _film_facts(film) | _whose(film), _masks(rows, film)
     seen = [dict(at=i, **_body(m, film.spacing), brighter=_brighter(film.pixels, m, film.spacing), **facts) for i, m in masks.items()]

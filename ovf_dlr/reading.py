@@ -64,6 +64,7 @@ _LIKELY_MM = (.01, 5) # a pixel of a radiograph, with room on both sides
 def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
 
 def _likely(pair) -> bool: return all(_LIKELY_MM[0] <= v <= _LIKELY_MM[1] for v in pair)
+def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
 
 def _pair(values, tag) -> tuple[float, float] | None: # (row, column) mm, or None for an absent tag
     "A DICOM spacing tag as two floats. Raises `ImageError` for what cannot be a pixel size."
@@ -193,28 +194,30 @@ def _grey(values, path) -> np.ndarray:
         raise ImageError(f"{path}: a colour picture; radiomics needs the grey levels of the detector, export the film without annotations or colour")
     return values[..., 0]
 
-def _unpacked(path, most) -> bytes:
-    "At most so many bytes of a file, after decompression."
-    with (gzip.open if _ends(path, '.gz') else open)(path, 'rb') as f: return f.read(most)
-
-def _says_whole(path, wanted) -> bool:
-    "Is a file as long as it should be? A gzip file says so in its last four bytes, unless they were lost with the rest."
-    if not _ends(path, '.gz'): return Path(path).stat().st_size >= wanted
+def _unpacked(path, wanted) -> int:
+    "Bytes in a file, after decompression; the last four bytes of a gzip file say so, unless they were lost with the rest."
+    if not _ends(path, '.gz'): return Path(path).stat().st_size
     with open(path, 'rb') as f:
         f.seek(-min(4, Path(path).stat().st_size), 2)
-        return int.from_bytes(f.read(4), 'little') == wanted
+        if int.from_bytes(f.read(4), 'little') == wanted: return wanted
+    with gzip.open(path, 'rb') as f: return sum(map(len, iter(lambda: f.read(1 << 20), b'')))
 
 def _check_nifti(path, reader):
     "Refuse a NIfTI file that was cut off, or holds NaN: ITK fills what is missing with whatever lay in memory, and NaN with 0, and says nothing."
-    header = {k: int(float(reader.GetMetaData(k))) for k in ('bitpix', 'datatype', 'vox_offset')}
-    start, size = max(348, header['vox_offset']), int(np.prod(reader.GetSize()))*reader.GetNumberOfComponents()*header['bitpix']//8
-    if size > 8*_MOST_PIXELS: raise ImageError(f"{path}: the header claims {size:,} bytes; no film has that size")
-    kind = {16: 'f4', 64: 'f8'}.get(header['datatype'])
-    if not kind and _says_whole(path, start + size): return
-    try: held = _unpacked(path, start + size)
+    try:
+        bits, kind, start = (int(float(reader.GetMetaData(k) or 0)) for k in ('bitpix', 'datatype', 'vox_offset'))
+        wanted = (size := int(np.prod(reader.GetSize()))*reader.GetNumberOfComponents()*bits//8) + (start or 352)
+        if size > 8*_MOST_PIXELS: raise ImageError(f"{path}: the header claims {size:,} bytes; no film has that size")
+        if (held := _unpacked(path, wanted)) < wanted: raise ImageError(f"{path}: the file breaks off, {held} bytes of {wanted}; copy it again")
+        if kind in _FLOATS and (bad := _not_numbers(path, start or 352, wanted, _FLOATS[kind])): raise _not_finite(path, bad)
     except (EOFError, zlib.error, gzip.BadGzipFile) as e: raise ImageError(f"{path}: the file breaks off ({e}); copy it again") from e
-    if len(held) < start + size: raise ImageError(f"{path}: the file breaks off, {len(held)} bytes of {start + size}; copy it again")
-    if kind and (bad := int((~np.isfinite(np.frombuffer(held, ('<' if held[0] == 92 else '>') + kind, offset=start))).sum())): raise _not_finite(path, bad)
+
+_FLOATS = {16: 'f4', 64: 'f8'} # NIfTI's codes
+
+def _not_numbers(path, start, end, kind) -> int:
+    "How many NaN and infinities stand between two bytes of a NIfTI file, packed or not, in the byte order that its first byte tells."
+    with (gzip.open if _ends(path, '.gz') else open)(path, 'rb') as f: raw = f.read(end)
+    return int((~np.isfinite(np.frombuffer(raw, ('<' if raw[0] == 92 else '>') + kind, offset=start))).sum())
 
 def _not_finite(path, n) -> ImageError: return ImageError(f"{path}: {n} pixels are NaN or infinite; export the file again as integers")
 
@@ -366,9 +369,10 @@ def _whole_numbers(values, path) -> np.ndarray:
     raise ImageError(f"mask {path}: labels are not whole numbers; the mask was interpolated, resample it with nearest neighbour")
 
 def _segment_numbers(ds) -> list[int]:
-    "The segment that each frame shows: said per frame, for all together, or, where nothing is said, in the order of the segments."
+    "The segment that each frame shows, said per frame or for all together; where there is one segment it need not be said."
     per_frame = [*ds.get('PerFrameFunctionalGroupsSequence', []), *ds.get('SharedFunctionalGroupsSequence', [])]
     said = [int(f.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for f in per_frame if 'SegmentIdentificationSequence' in f]
+    if not said and len(ds.SegmentSequence) > 1: raise ValueError('it does not say which frame shows which segment')
     return said or [int(s.SegmentNumber) for s in ds.SegmentSequence]
 
 def _segments(ds, path, film_uid) -> np.ndarray: # (H, W)

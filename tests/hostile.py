@@ -986,7 +986,7 @@ def overlapping_segments(c):
     frames = ds.pixel_array.copy(); frames[1] |= frames[0]
     ds.PixelData = pydicom.pixels.pack_bits(frames); ds.save_as(c/'mask4.dcm')
 
-@masks('several slices per segment', SEG, 'mask')
+@masks('a film has one slice', SEG, 'mask')
 def seg_of_a_volume(c):
     "The object holds a stack of slices, as for CT."
     ds = pydicom.dcmread(c/'mask4.dcm')
@@ -994,9 +994,11 @@ def seg_of_a_volume(c):
     ds.save_as(c/'mask4.dcm')
 
 @masks('the DICOM header contradicts itself', SEG, 'mask')
-def seg_without_its_groups(c):
+def seg_without_its_segments(c):
     "A SEG object that does not say which frame shows which segment. Export the mask again."
-    tags(c, 'mask4.dcm', PerFrameFunctionalGroupsSequence=None)
+    ds = pydicom.dcmread(c/'mask4.dcm'); del ds.SegmentSequence
+    for f in ds.PerFrameFunctionalGroupsSequence: del f.SegmentIdentificationSequence
+    ds.save_as(c/'mask4.dcm')
 
 @masks('the file breaks off', FILM, 'mask')
 def cut_mask(c):
@@ -1191,6 +1193,11 @@ def spacing_unknown(c):
 def dicom_without_spacing(c):
     "Secondary captures have none either."
     tags(c, PixelSpacing=None)
+
+@remarks('carry identity', WHOLE, 'image')
+def name_in_the_header(c):
+    "The headers still hold what tells who the patient is. No artefact of a run repeats it, but the films themselves must not be passed on like this."
+    tags(c, PatientName='Doe^Jane', PatientIdentityRemoved='NO')
 
 @remarks('raw detector values', WHOLE, 'image')
 def for_processing(c):

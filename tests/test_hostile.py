@@ -13,9 +13,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from hostile import CATALOGUE, HARMLESS
-from ovf_dlr.audit import _whose
 from ovf_dlr.cohort import CohortError, read_cohort, read_manifest
-from ovf_dlr.reading import read_image
 from typer.testing import CliRunner
 
 PAGE = ROOT/'nbs/tutorials/messages.ipynb'
@@ -124,10 +122,9 @@ def test_300_damaged_headers_give_a_film_or_an_image_error(copy):
     outcomes = Counter((f'{kind} {fmt}', said) for _, kind, fmt, _, said in lines)
     clean = [int(line[0]) for line in lines if line[1] == 'retagged' and line[4] == 'clean']
     film = copy/'film1.dcm'
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        for i in clean:                                                           # the audit looks at their headers once more
-            (copy/'again.dcm').write_bytes(hostile.variant(i, film, b'', 0)); _whose(read_image(copy/'again.dcm'))
+    damaged = [hostile.variant(i, film, b'', 0) for i in clean[:15]]
+    for raw in damaged:                                                           # the audit looks at more of a header than the reader does
+        film.write_bytes(raw); hostile.problems(copy, hostile.Case('DICOM films', '', hostile.FILM, 'image', None))
     assert all(outcomes[kind, said] >= 5 for kind in ('flipped DICOM', 'retagged DICOM', 'flipped NIfTI') for said in ('clean', 'ImageError')), outcomes
 
 # ---------------------------------------------------------------------------------------------------------------- the page that explains them
