@@ -89,7 +89,7 @@ def _study() -> pd.DataFrame: # (characteristic, value) x (four splits, all); em
         ('patients by fractures', 1): 832, ('patients by fractures', 2): 86, ('patients by fractures', 3): 24,
         ('age of patients', 'mean'): 69.34, ('age of patients', 'sd'): 10.19, ('age of patients', 'min'): 50, ('age of patients', 'max'): 97}
     table = pd.DataFrame(by_split, index=SPLITS).T
-    table['all'] = table.sum(axis=1).drop(['age', 't_score'])
+    table['all'] = table.sum(axis=1).where(~table.index.isin([(n, v) for n in ('age', 't_score') for v in ('mean', 'sd')]))
     return pd.concat([table, pd.DataFrame({'all': overall})])
 
 STUDY = _study()
@@ -217,21 +217,36 @@ def _choose_patients(split, m, least, rng) -> pd.DataFrame: # m: the split's col
     return pd.concat([pool[pool.candidate == i] for i in chosen]).assign(split=split, center=_CENTER[split])
 
 # %% ../nbs/01_phantom.ipynb #c031
+class _Moments:
+    "How far ages are from the wanted means and SDs: of the vertebrae of four splits, and of all patients."
+    def __init__(self, patients, m):
+        split, self.times = patients.split.map(SPLITS.index).to_numpy(), np.ones((5, len(patients)))
+        self.times[:4] = patients.n_fractures.to_numpy()*(split == np.arange(4)[:, None])
+        self.mean, self.sd = (np.array([*m.loc[('age', what), _SPLITS], m.loc[('age of patients', what), 'all']], float) for what in ('mean', 'sd'))
+        self.n = self.times.sum(1)
+        self.exact = .004*np.maximum(np.array([*STUDY.loc[('vertebrae', ''), _SPLITS], 942])/self.n, 1)
+    def off(self, change, square): return np.concatenate([change/self.n, square/(self.n-1).clip(1)/(2*self.sd) - self.sd/2], -1)
+    def miss(self, off): return np.clip(abs(off) - np.tile(self.exact, 2), 0, None).sum(-1)
+    def sums(self, age, who=slice(None)):
+        d, times = np.asarray(age)[..., None, :] - self.mean[:, None], np.moveaxis(self.times[:, who], 0, -2)
+        return (times*d).sum(-1), (times*d*d).sum(-1)
+
 def _choose_ages(patients, m, rng) -> pd.Series: # patients: split and n_fractures of each; m: `margins`
-    "An age for each patient."
-    groups = patients.groupby(['split', 'n_fractures'], sort=False).indices
-    pool = pd.concat([pd.DataFrame(dict(split=s, k=k, age=rng.normal(*m.loc['age', s], max(6*len(who), 40)).round())) for (s, k), who in groups.items()])
-    pool, totals = pool[pool.age.between(50, 97)].reset_index(drop=True), _Totals()
-    for (s, k), who in groups.items(): totals.add((pool.split == s) & (pool.k == k), len(who))
-    for s in SPLITS:
-        n = m.loc[('vertebrae', ''), s]
-        totals.add_moments(pool.age, pool.k*(pool.split == s), n, *m.loc['age', s], .004, STUDY.loc[('vertebrae', ''), s]/n)
-    totals.add_moments(pool.age, 1, len(patients), *m.loc['age of patients', 'all'][['mean', 'sd']], .004, 942/len(patients))
-    for end in ('min', 'max'): totals.add(pool.age == m.loc[('age of patients', end), 'all'], 1, np.inf)
-    weight = np.r_[np.full(len(groups), 100.), np.ones(len(totals.rows) - len(groups))]
-    chosen, age = pool[meet_margins(totals.rows, totals.low, totals.high, weight) > 0], np.zeros(len(patients), int)
-    for (s, k), who in groups.items(): age[who] = rng.permutation(chosen.age[(chosen.split == s) & (chosen.k == k)])
-    return pd.Series(age, patients.index)
+    "Ages, drawn and then nudged by single years, of up to three patients at a time, as long as that brings the moments nearer."
+    at, wanted = patients.split.map(SPLITS.index).to_numpy(), _Moments(patients, m)
+    age = rng.normal(wanted.mean[at], wanted.sd[at]*np.where(patients.n_fractures > 1, 1.25, .955)).round().clip(50, 97)
+    age[[np.where(at == 0, age, 99).argmin(), np.where(at == 0, age, 0).argmax()]] = m.loc[('age of patients', 'min'), 'all'], m.loc[('age of patients', 'max'), 'all']
+    free = np.flatnonzero((age > 50) & (age < 97))
+    for _ in range(800):
+        sums = wanted.sums(age)
+        if not wanted.miss(wanted.off(*sums)): break
+        who = rng.choice(free, (300, 3))
+        new = (age[who] + rng.integers(-1, 2, who.shape)).clip(50, 97)
+        (c1, s1), (c0, s0) = wanted.sums(new, who), wanted.sums(age[who], who)
+        best = wanted.miss(wanted.off(sums[0] + c1 - c0, sums[1] + s1 - s0)).argmin()
+        trial = age.copy(); trial[who[best]] = new[best]
+        if wanted.miss(wanted.off(*wanted.sums(trial))) < wanted.miss(wanted.off(*sums)): age = trial
+    return pd.Series(age.astype(int), patients.index)
 
 # %% ../nbs/01_phantom.ipynb #c033
 def fit_margins(
