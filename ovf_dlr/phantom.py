@@ -371,6 +371,7 @@ class Body:
     cleft:float=0.     # gas or fluid in their place
     sclerosis:float=1. # of the endplates, relative thickness
     spur:float=0.      # osteophytes
+    uneven:float=.3    # waves of the surfaces, mm
     yaw:tuple=(0., 0.) # rotation out of the plane, mm per mm
     seed:int=0
 
@@ -384,7 +385,7 @@ class Scene:
     "A patient in front of the detector."
     bodies:list        # T6 to L5
     girth:float=300.   # of the trunk, side to side, mm
-    back:float=76.     # spine to skin, mm
+    back:float=92.     # spine to skin, mm
     lung:float=150.    # air side to side, mm
     dome:float=150.    # row of the diaphragm, mm
     gas:float=.9       # threshold: less is more bowel gas
@@ -434,7 +435,7 @@ def stack_bodies(
     for level, t in zip(LEVELS, tilt):
         body, end = _next_body(level, t, end, deformities.get(level, {}), bone, scale, yaw, rng)
         bodies.append(body)
-    shift = FIELD_MM*[1, .53] - [32 + end[0], np.mean([b.centre[1] for b in bodies])] + np.clip(rng.normal(0, 4, 2), -6, 6)
+    shift = FIELD_MM*[1, .49] - [32 + end[0], np.mean([b.centre[1] for b in bodies])] + np.clip(rng.normal(0, 4, 2), -6, 6)
     return [replace(b, centre=b.centre + shift) for b in bodies]
 
 def _next_body(level, tilt, end, shape, bone, scale, yaw, rng) -> tuple[Body, np.ndarray]:
@@ -455,7 +456,7 @@ def make_scene(
     shapes = {row.level: deformity(row, rng) for _, row in rows.iterrows()}
     bodies = stack_bodies(shapes, bone_of(first.t_score, rng), (.97 if first.sex == 'Female' else 1.04)*rng.normal(1, .015), rng)
     girth = float(np.clip(rng.normal(292 if first.sex == 'Female' else 310, 20), 250, 350))
-    return Scene(bodies, girth=girth, back=rng.uniform(68, 82), lung=girth*.5, dome=rng.normal(136, 10), gas=rng.uniform(.7, 1.4),
+    return Scene(bodies, girth=girth, back=rng.uniform(84, 102), lung=girth*.5, dome=rng.normal(136, 10), gas=rng.uniform(.7, 1.4),
                  shutter=tuple(np.clip(rng.normal(0, 3, 4), 0, 5)), seed=int(rng.integers(1 << 31)))
 
 # %% ../nbs/01_phantom.ipynb #c058
@@ -502,7 +503,7 @@ def _trabeculae(rng, coarse) -> np.ndarray: # (192, 192) of unit variance; first
     def strut(along, across):
         x = gaussian_filter(rng.standard_normal((_TILE, _TILE), dtype=np.float32), (along*coarse/_TILE_MM, across*coarse/_TILE_MM), mode='wrap')
         return x/x.std()
-    tile = .7*strut(2.6, .34) + .35*strut(.34, 1.6) + .8*strut(1.9, 1.9) + .25*strut(.45, .45)
+    tile = .6*strut(2.2, .32) + .2*strut(.34, 1.2) + .8*strut(2.2, 2.2) + .4*strut(.45, .45)
     return tile/tile.std()
 
 def _pattern(tile, body, u, v) -> np.ndarray:
@@ -516,14 +517,24 @@ def _endplates(b, s, w):
     mean = (b.front + b.back)/2
     lost = b.height*(1 - (b.middle + (b.front-b.back)/2*s + (mean-b.middle)*s*s))
     dish, shift = 1.9*np.clip(1-s*s, 0, 1)*(1-w*w), .2*(1-mean)*b.height
-    return b.height/2 - .7*lost - dish + shift, -b.height/2 + .3*lost + .8*dish + shift
+    return b.height/2 - .7*lost - dish + shift + _wave(b, 0, s, w), -b.height/2 + .3*lost + .8*dish + shift + _wave(b, 1, s, w)
+
+def _wave(b, surface, x, w) -> np.ndarray: # mm
+    "Gentle waves of this body alone, so that no endplate or wall is drawn with a ruler."
+    phase = b.seed % 997 + 2.4*surface + 1.7*w
+    return np.float32(b.uneven)*np.sin(np.float32(3.1)*x + np.float32(phase))
 
 def _walls(b, rel, w):
     "Front and back wall (mm from the axis) at `rel` from the lower (-1) to the upper (1) endplate."
     waist, lip = 1 - rel*rel, (rel*rel)**3
-    front = b.depth/2*(1-abs(w)**2.6)**(1/2.6) - 1.7*waist + .5*lip
-    back = b.depth/2*(1-abs(w)**4)**.25 - 1.1*waist*(1-abs(w)) + b.bulge*np.exp(-((rel-.55)/.35)**2)*(1-w*w)
+    front = b.depth/2*(1-abs(w)**2.6)**(1/2.6) - 1.7*waist + .8*lip + _wave(b, 2, rel, w)
+    back = b.depth/2*(1-abs(w)**4)**.25 - 1.1*waist*(1-abs(w)) + b.bulge*np.exp(-((rel-.55)/.35)**2)*(1-w*w) + _wave(b, 3, rel, w)
     return front, back
+
+def _rounded(wall, end, radius=2.2):
+    "Distance (mm) from the nearest surface, inside positive, with corners of `radius`."
+    x, y = np.clip(radius-wall, 0, None), np.clip(radius-end, 0, None)
+    return np.where((x > 0) & (y > 0), radius - np.sqrt(x*x + y*y), np.minimum(wall, end))
 
 def _slices(n) -> list[tuple[float, float]]: # position from side to side (-1 to 1) and share of the width
     "Sagittal slices, denser towards the sides, where the walls curve away."
@@ -545,7 +556,7 @@ def body_thickness(
         top, bottom = _endplates(b, np.clip(uw/(b.depth/2), -1.15, 1.15), w)
         front, back = _walls(b, np.clip((vw-bottom)/np.maximum(top-bottom, 4)*2 - 1, -1, 1), w)
         wall, end = np.minimum(front-uw, uw+back), np.minimum(top-vw, vw-bottom)
-        outer, inner = _step(np.minimum(wall, end), px), _step(np.minimum(wall-b.bone.cortex, end-1.35*b.sclerosis*b.bone.cortex), px)
+        outer, inner = _step(_rounded(wall, end), px), _step(_rounded(wall-b.bone.cortex, end-1.35*b.sclerosis*b.bone.cortex), px)
         trabecular, cortical, covered = trabecular + share*inner, cortical + share*(outer - inner), covered + share*outer
     return trabecular*b.width/10, cortical*b.width/10, covered, _endplates(b, np.clip(u/(b.depth/2), -1, 1), 0)[0]
 
@@ -572,44 +583,51 @@ def add_body(
 
 # %% ../nbs/01_phantom.ipynb #c066
 # mm behind the back wall; up and half-length in half-heights; half-depth, half-thickness mm; rotation; roundness 2 or squareness 4
-_PILLAR = ((5, .40, .42, 7.5, 5.5, .05, 4), (10.5, .95, .58, 4.2, 6, -.12, 2), (12.5, .1, .8, 5.4, 5, -.22, 2), (16.5, -.8, .62, 4.6, 6.5, -.2, 2), (19.5, -.35, .6, 5.5, 4, -.3, 2))
-_SPINOUS = dict(L=((33, -.5, .62, 13, 3.2, .16, 4), (40, -.62, .66, 6.5, 3.8, .2, 2), (24, -.4, .5, 7, 3.5, -.1, 2)), T=((30, -1.15, .45, 17, 2.8, .8, 4), (24, -.5, .5, 7, 3.5, .4, 2)))
+_PILLAR = ((3.5, .42, .38, 9, 4.5, .08, 2), (11, .95, .58, 4.4, 6, -.12, 2), (13, .1, .8, 5, 4.5, -.25, 2), (17, -.85, .62, 4.6, 6.5, -.2, 2), (20, -.35, .55, 5, 3.5, -.3, 2))
+_SPINOUS = dict(L=((33, -.55, .5, 12, 2.6, .12, 2), (41, -.72, .6, 7.5, 3.2, .25, 2), (25, -.4, .4, 8, 3, -.1, 2)), T=((31, -1.25, .36, 17, 2.4, .85, 2), (24, -.5, .45, 7, 3, .4, 2)))
 
-def _blend(b, u, v, lozenges) -> np.ndarray: # mm along the beam
-    "Thickness of several lozenges grown together: the fourth root of the sum of fourth powers."
-    total = 0
+def _vary(lozenges, rng) -> list:
+    "Lozenges like these, but not these."
+    return [(z[0] + rng.normal(0, 1.2), z[1] + rng.normal(0, .07), *np.array(z[2:5])*rng.normal(1, .11, 3), z[5] + rng.normal(0, .12), z[6]) for z in lozenges]
+
+def _blend(b, u, v, lozenges) -> tuple: # mm along the beam; where it grazes a shell, up to 1; the same for the whole
+    "Thickness of lozenges grown together (the fourth root of the sum of fourth powers), their outlines, and the outline of the whole."
+    total = lines = union = 0
+    def line(edge): return np.clip(12*edge, 0, 1)*np.exp(-5*edge)
     for behind, up, length, depth, thick, turn, power in lozenges:
-        x, y, c, s = u + b.depth/2 + behind, v - up*b.height/2, np.cos(turn), np.sin(turn)
-        q = ((c*y - s*x)/(length*b.height/2))**2, ((c*x + s*y)/depth)**2
+        x, y, c, s = u + np.float32(b.depth/2 + behind), v - np.float32(up*b.height/2), np.float32(np.cos(turn)), np.float32(np.sin(turn))
+        q = ((c*y - s*x)/np.float32(length*b.height/2))**2, ((c*x + s*y)/np.float32(depth))**2
         inside = np.clip(1 - q[0] - q[1], 0, None)**2 if power == 2 else np.clip(1 - q[0]**2 - q[1]**2, 0, None)
-        total = total + (2*thick)**4*inside
-    return np.sqrt(np.sqrt(total))
+        total = total + np.float32((2*thick)**4)*inside
+        edge = np.sqrt(inside)
+        lines, union = lines + line(edge), np.maximum(union, edge)
+    return np.sqrt(np.sqrt(total)), lines, line(union)
 
 def add_posterior(maps:Maps, b:Body, tile):
     "Pedicles and joints of both sides, and the spinous process."
     ij, u, v = _frame(maps, b, (36., 32.), b.centre - b.axes[0]*(b.depth/2 + 20))
-    n, stock = _pattern(tile, b, u, v), np.sqrt(b.bone.bmd/.1)
+    n, stock, rng = _pattern(tile, b, u, v), np.sqrt(b.bone.bmd/.1), np.random.default_rng([b.seed, 2])
     for lateral in (-14, 14, 0):
         shift = _parallax(b.centre, lateral) @ b.axes.T + np.array(b.yaw)*lateral
-        m = _blend(b, u - np.float32(shift[0]), v - np.float32(shift[1]), _PILLAR if lateral else _SPINOUS[b.level[0]])
-        rim = _step(m/1.6 - .9, 1.)*np.exp(-m/6)                               # thin bone is mostly cortex
-        maps.bone[ij] += stock*(.052*m*(1 + .16*n) + .14*rim)*(1 if lateral else 1.25)
+        m, lines, outline = _blend(b, u - np.float32(shift[0]), v - np.float32(shift[1]), _vary(_PILLAR if lateral else _SPINOUS[b.level[0]], rng))
+        maps.bone[ij] += stock*((.032 if lateral else .034)*m*(1 + .3*n) + .3*(.5*np.minimum(lines, 1.5)*(lateral != 0) + .6*outline))
 
 # %% ../nbs/01_phantom.ipynb #c068
 _RIB = np.array([(0, 7, 0), (-14, 5, 20), (-28, -8, 50), (-20, -24, 82), (21, -46, 106), (86, -80, 104), (206, -150, 79)], float) # front, up, side; mm from the joint
 
-def _rib_points(origin, side, length, rng, n=430, m=24):
-    "Points (row, column, side) on and in one rib and the mass of each, in g."
-    knots = (_RIB + rng.normal(0, 1.5, _RIB.shape))[:length]
+def _rib_points(origin, side, length, turn, rng, n=430, m=24):
+    "Points (row, column, side) on and in one rib and the mass of each, in g; the chest is turned by `turn` radians."
+    knots = (_RIB*rng.normal(1, [.04, .06, .03]) + rng.normal(0, 1.5, _RIB.shape))[:length]
+    knots[:, 0] += side*knots[:, 2]*np.tan(turn)
     curve = CubicSpline(np.linspace(0, 1, len(knots)), np.c_[-knots[:, 1], -knots[:, 0], side*knots[:, 2]] + origin)
-    t, turn = (np.arange(n)[:, None] + rng.random((n, m)))/n, np.linspace(0, 2*np.pi, m, endpoint=False)
+    t, around = (np.arange(n)[:, None] + rng.random((n, m)))/n, np.linspace(0, 2*np.pi, m, endpoint=False)
     along = curve(t, 1)
     speed = np.linalg.norm(along, axis=-1, keepdims=True)
     flat = np.cross(along/speed, [1., 0, 0]); flat /= np.linalg.norm(flat, axis=-1, keepdims=True)
     upright = np.cross(along/speed, flat)
-    ring = 3*np.cos(turn)[:, None]*flat + 5.4*np.sin(turn)[:, None]*upright
+    ring = 3*np.cos(around)[:, None]*flat + 5.4*np.sin(around)[:, None]*upright
     axis, piece = curve(t), speed[..., 0]/n/10/m
-    yield axis + ring, piece*2.74*.05*1.1                                      # a shell of 0.5 mm on a girth of 27 mm
+    yield axis + ring, piece*2.74*.05*.8                                       # a shell of 0.5 mm on a girth of 27 mm
     for part in (.5, .86): yield axis + part*ring, piece*.51/2*.16             # and spongy bone within
 
 def _strew(maps, clouds):
@@ -627,10 +645,10 @@ def add_ribs(maps:Maps, scene:Scene, rng):
     "Ribs of T8 to T12 and of the three vertebrae above."
     top, second = scene.bodies[2:4]
     joints = [(top, top.centre + (top.centre - second.centre)*k + [0, 1.5*k*k]) for k in (3, 2, 1)] + [(b, b.centre) for b in scene.bodies[2:7]]
-    clouds = []
+    clouds, turn = [], rng.choice([-1, 1])*rng.uniform(.04, .13)
     for i, (b, centre) in enumerate(joints):
         origin = centre - b.axes[0]*(b.depth/2 + 2)
-        for side in (-1, 1): clouds += _rib_points([*origin, side*b.width/2], side, {7: 4, 6: 5}.get(i, 7), rng)
+        for side in (-1, 1): clouds += _rib_points([*origin, side*b.width/2], side, {7: 4, 6: 5}.get(i, 7), turn, rng)
     _strew(maps, clouds)
 
 # %% ../nbs/01_phantom.ipynb #c071
@@ -644,17 +662,34 @@ def _spine_column(maps, scene) -> np.ndarray: # (H, 1) mm
 
 def _diaphragm(c, spine, dome, rng) -> np.ndarray:
     "Row of one dome at each column: high in the middle, falling to the recess behind."
-    peak, recess = rng.uniform(30, 60), float(spine[len(spine)//2, 0]) + 46
+    peak, recess = rng.uniform(25, 55), float(spine[len(spine)//2, 0]) + 62
     s = np.clip((c-peak)/(recess-peak), -1, 1.3)
     return dome + rng.normal(0, 8) + np.where(s > 0, 86*abs(s)**2.2, 26*s*s)
 
+def _vessels(maps, hilum, rng, n=70, steps=260) -> np.ndarray: # mm of blood along the beam
+    "Vessels that run from the hilum, bend, and thin out; drawn at half the resolution, in three calibres."
+    t, f = np.linspace(0, 1, steps), 2
+    angle = rng.uniform(-1., 4.2, (n, 1)) + rng.normal(0, .9, (n, 1))*t + .4*np.sin(rng.uniform(3, 12, (n, 1))*t + rng.uniform(0, 6, (n, 1)))
+    step = rng.uniform(40, 200, (n, 1))/steps
+    radius = rng.uniform(.3, 2., (n, 1))*np.minimum(8*t, 1)*(1-t)**.8 + .35
+    path = np.stack([np.cumsum(np.cos(angle)*step, 1), -np.cumsum(np.sin(angle)*step, 1)]) + (hilum + rng.normal(0, (22, 14), (n, 2))).T[..., None]
+    shape = [-(-k//f) + 2 for k in maps.shape]
+    i, j = (path/maps.px/f).astype(int)
+    on, out = (i >= 0) & (j >= 0) & (i < shape[0]) & (j < shape[1]), 0
+    for lo, hi in ((0, .7), (.7, 1.4), (1.4, 9)):
+        k = on & (radius >= lo) & (radius < hi)
+        drawn = np.bincount(i[k]*shape[1] + j[k], (np.pi*radius**2*step)[k]/(maps.px*f)**2, shape[0]*shape[1]).reshape(shape)
+        out = out + gaussian_filter(drawn.astype(np.float32), .6*radius[k].mean()/maps.px/f if k.any() else 1)
+    return _enlarge(out, maps.shape, f)
+
 def _lungs(maps, scene, spine, rng) -> np.ndarray: # mm of tissue that is missing
     r, c = _grid(maps)
-    vessels = sum(a*np.exp(-(_noise(rng, maps, s, 1.5)/w)**2) for s, a, w in ((7, .25, .3), (3.5, .3, .35))) + .25*_noise(rng, maps, 4) + .15*_noise(rng, maps, 12)
+    clouds = .12*_noise(rng, maps, 1.6) + .22*_noise(rng, maps, 4) + .2*_noise(rng, maps, 12)
     sharp = 1 - .6*_smoothstep((spine+5-c)/40)                                  # the dome is met edge-on in front, the recess behind is not
-    air = sum(scene.lung/2*np.clip((_diaphragm(c, spine, scene.dome + 7*k, rng)-r)/30, 0, 1)**sharp*_smoothstep((spine+42+3*k-c)/34) for k in (0, 1))
+    air = sum(scene.lung/2*np.clip((_diaphragm(c, spine, scene.dome + 7*k, rng)-r)/30, 0, 1)**sharp*_smoothstep((spine+56+5*k-c)/26) for k in (0, 1))
     heart = np.sqrt(np.clip(1 - ((r-5)/105)**2 - ((c+5)/82)**2, 0, 1))
-    return air*(.72 - .13*vessels)*(1 - .5*heart)
+    blood = 1.1*_vessels(maps, np.array([rng.uniform(0, 25), float(spine[0, 0]) - rng.uniform(42, 55)]), rng)
+    return np.clip(air*(.66 - .1*clouds)*(1 - .5*heart) - blood*(air > 20), 0, None)
 
 def add_soft_tissue(maps:Maps, scene:Scene, rng):
     "Trunk, lungs and bowel gas; also marks the trunk (`maps.skin`) and the strip around the spine (`maps.near`)."
@@ -665,7 +700,7 @@ def add_soft_tissue(maps:Maps, scene:Scene, rng):
     trunk = trunk*(1 - .04*np.exp(-(skin-c-12)**2/70) - .035*np.exp(-((spine+24-c)/5)**2)) # planes of fat
     pockets = np.clip(_noise(rng, maps, 5.5) + .15*_noise(rng, maps, 2) + .9*_noise(rng, maps, 26) - .3 - scene.gas, 0, 3)**.7
     room = _smoothstep((r-scene.dome-45)/40)*_smoothstep((spine-34-c)/22)
-    maps.soft += np.clip(trunk - _lungs(maps, scene, spine, rng) - 19*room*pockets, 0, None)/10*1.02
+    maps.soft += np.clip(trunk - _lungs(maps, scene, spine, rng) - 15*room*pockets, 0, None)/10*1.02
     maps.skin, maps.near = _step(skin-c, 1.), abs(c-spine) < 42
 
 # %% ../nbs/01_phantom.ipynb #c073
@@ -674,7 +709,7 @@ def _ellipsoid(maps, centre, semi, thick, turn, density, rim=0.):
     ij, r, c = maps.window(np.asarray(centre), max(semi) + 1.)
     y, x = r*np.cos(turn) + c*np.sin(turn), c*np.cos(turn) - r*np.sin(turn)
     inside = np.clip(1 - (y/semi[0])**2 - (x/semi[1])**2, 0, None)
-    maps.bone[ij] += density*2*thick/10*np.sqrt(inside) + rim*_step(inside*min(semi)/2, 1.)*np.exp(-inside*min(semi)/2)
+    maps.bone[ij] += density*2*thick/10*np.sqrt(inside) + rim*_step(inside*min(semi)/2 - .5, 1.)*np.exp(-inside*min(semi)/2)
 
 def add_pelvis(maps:Maps, scene:Scene, tile, rng):
     "Sacrum and iliac wings."
@@ -686,8 +721,8 @@ def add_pelvis(maps:Maps, scene:Scene, tile, rng):
         add_body(maps, Body('S', end + down*height/2, tilt, last.depth*size, 50*size, height, last.bone, back=.86, seed=last.seed + k), tile)
         end = end + down*(height + 1)
     for side in (-1, 1):
-        wing = last.centre + [70., -10.]
-        _ellipsoid(maps, wing + _parallax(wing, 60*side) + rng.normal(0, 3, 2), (66, 46), 5, .3, .07, .08)
+        wing = last.centre + [50., -12.] + rng.normal(0, 4, 2)
+        _ellipsoid(maps, wing + _parallax(wing, 60*side), (64 + rng.normal(0, 2), 52), 5, .35 + rng.normal(0, .08), .16, .5)
 
 def add_spurs(maps:Maps, b:Body, rng):
     "Osteophytes at the front corners."
