@@ -770,11 +770,19 @@ class Detector:
     monochrome1:bool=False
     spacing_tags:tuple=('PixelSpacing', 'ImagerPixelSpacing')
     magnification:float=1.1
+    model:str=''
+    kind:str='SCINTILLATOR' # DetectorType: SCINTILLATOR, DIRECT or STORAGE
+    kvp:tuple=(78, 90) # range over the patients
+    mas:tuple=(20, 60)
+    ma:int=250
 
+# all ours, of the size that lateral spine radiography uses
 DETECTORS = {
-    'I': Detector('Phantom A', .36, 12, 6000, .34, .40, .78, 0., 1.45),
-    'II': Detector('Phantom B', .33, 14, 9000, .28, .35, .82, .6, 1.20, monochrome1=True, spacing_tags=('ImagerPixelSpacing', 'EstimatedRadiographicMagnificationFactor')),
-    'III': Detector('Phantom C', .40, 10, 4500, .40, .45, .72, 0., 1.65, spacing_tags=('ImagerPixelSpacing',), magnification=1.),
+    'I': Detector('Phantom A', .36, 12, 6000, .34, .40, .78, 0., 1.45, model='A-12 flat panel', kvp=(78, 88), mas=(25, 63), ma=320),
+    'II': Detector('Phantom B', .33, 14, 9000, .28, .35, .82, .6, 1.20, monochrome1=True, spacing_tags=('ImagerPixelSpacing', 'EstimatedRadiographicMagnificationFactor'),
+                   model='B-14 selenium', kind='DIRECT', kvp=(82, 92), mas=(32, 80), ma=400),
+    'III': Detector('Phantom C', .40, 10, 4500, .40, .45, .72, 0., 1.65, spacing_tags=('ImagerPixelSpacing',), magnification=1., model='C-10 storage plate', kind='STORAGE',
+                    kvp=(75, 85), mas=(20, 50), ma=200),
 }
 
 def _smooth(x, sigma) -> np.ndarray:
@@ -866,41 +874,63 @@ def _spacing_tags(ds, det):
     values = dict(PixelSpacing=[f'{det.px:.4f}']*2, ImagerPixelSpacing=[detector]*2, EstimatedRadiographicMagnificationFactor=f'{det.magnification:g}')
     for tag in det.spacing_tags: setattr(ds, tag, values[tag])
     if 'PixelSpacing' in det.spacing_tags: ds.PixelSpacingCalibrationType, ds.PixelSpacingCalibrationDescription = 'GEOMETRY', 'spine plane'
+    if det.magnification > 1: ds.DistanceSourceToPatient, ds.DistanceSourceToDetector = f'{SOURCE_MM:g}', f'{SOURCE_MM*det.magnification:g}'
 
 def _pixel_tags(ds, stored, det):
-    "The image pixel module."
+    "The image pixel module and what the values mean."
     ds.Rows, ds.Columns = stored.shape
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME1' if det.monochrome1 else 'MONOCHROME2'
     ds.PresentationLUTShape = 'INVERSE' if det.monochrome1 else 'IDENTITY'
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, det.bits, det.bits-1, 0
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = '0', '1', 'US'
     ds.WindowCenter, ds.WindowWidth = str(2**(det.bits-1)), str(2**det.bits)
-    ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = 'LOG', -1 if det.monochrome1 else 1
+    ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = 'LOG', 1 if det.monochrome1 else -1
+    ds.BurnedInAnnotation, ds.LossyImageCompression = 'NO', '00'
     ds.PixelData = stored.astype('<u2').tobytes()
+
+def _code(value, scheme, meaning) -> pydicom.Sequence:
+    ds = pydicom.Dataset()
+    ds.CodeValue, ds.CodingSchemeDesignator, ds.CodeMeaning = value, scheme, meaning
+    return pydicom.Sequence([ds])
+
+def _machine_tags(ds, det, center, rng):
+    "Who made the film, and how: what a table of devices is drawn from."
+    ds.InstitutionName, ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = f'Centre {center}', det.maker, det.model, 'ovf_dlr'
+    mas = round(rng.uniform(*det.mas))
+    ds.KVP, ds.Exposure, ds.XRayTubeCurrent, ds.ExposureTime = str(rng.integers(det.kvp[0], det.kvp[1] + 1)), mas, det.ma, round(1000*mas/det.ma)
+    ds.DetectorType, ds.Grid, ds.AnodeTargetMaterial, ds.PositionerType = det.kind, ['FIXED', 'FOCUSED'], 'TUNGSTEN', 'COLUMN'
+    ds.BodyPartExamined, ds.ViewPosition, ds.PatientOrientation, ds.ImageLaterality = 'SPINE', 'LL', ['P', 'F'], 'U'
+    ds.AnatomicRegionSequence, ds.ViewCodeSequence = _code('421060004', 'SCT', 'Spine'), _code('399173006', 'SCT', 'left lateral')
+    ds.ViewCodeSequence[0].ViewModifierCodeSequence = pydicom.Sequence()
+
+def _patient_tags(ds, patient, who):
+    "Patient, study and series; what a hospital would fill in and nobody needs is empty."
+    ds.PatientID, ds.PatientName, ds.PatientSex, ds.PatientAge = patient.patient_id, f'PHANTOM^{patient.patient_id}', patient.sex[0], f'{int(patient.age):03d}Y'
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID = (generate_uid(entropy_srcs=[*who, kind]) for kind in ('study', 'series', 'film'))
+    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = '20230401' if patient.center == 'III' else '20200401'
+    ds.StudyTime = ds.ContentTime = '120000'
+    ds.PatientBirthDate = ds.ReferringPhysicianName = ds.AccessionNumber = ''
+    ds.StudyID = ds.SeriesNumber = ds.InstanceNumber = '1'
+    ds.AcquisitionContextSequence = pydicom.Sequence()
 
 def write_dicom(
     path,              # of the .dcm
     grey:np.ndarray,   # (H, W) in [0, 1], bone bright
     patient:pd.Series, # patient_id, sex, age, center
     det:Detector,
-    seed:int=0,        # of the cohort; identifiers follow from it
+    seed:int=0,        # of the cohort; identifiers and exposure follow from it
 ):
     "Write a film as a DX object for presentation."
-    ds, who = pydicom.Dataset(), [str(seed), patient.patient_id]
-    ds.file_meta = pydicom.dataset.FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID, ds.file_meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, DigitalXRayImageStorageForPresentation
+    ds = pydicom.Dataset()
     ds.SOPClassUID, ds.Modality, ds.ImageType = DigitalXRayImageStorageForPresentation, 'DX', ['ORIGINAL', 'PRIMARY', '']
-    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID = (generate_uid(entropy_srcs=[*who, kind]) for kind in ('study', 'series', 'film'))
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.PatientID, ds.PatientName, ds.PatientSex, ds.PatientAge = patient.patient_id, f'PHANTOM^{patient.patient_id}', patient.sex[0], f'{int(patient.age):03d}Y'
-    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = '20230401' if patient.center == 'III' else '20200401'
-    ds.InstitutionName, ds.Manufacturer, ds.ManufacturerModelName = f'Centre {patient.center}', 'ovf_dlr', det.maker
-    ds.BodyPartExamined, ds.ViewPosition, ds.PatientOrientation, ds.ImageLaterality = 'SPINE', 'LL', ['P', 'F'], 'U'
-    ds.PresentationIntentType, ds.KVP, ds.DistanceSourceToPatient = 'FOR PRESENTATION', '80', f'{SOURCE_MM:g}'
-    ds.InstanceNumber, ds.BurnedInAnnotation, ds.ImageComments = '1', 'NO', 'synthetic image, no patient'
+    ds.PresentationIntentType, ds.ImageComments = 'FOR PRESENTATION', 'synthetic image, no patient'
+    _patient_tags(ds, patient, [str(seed), patient.patient_id])
+    _machine_tags(ds, det, patient.center, np.random.default_rng([seed, *patient.patient_id.encode(), 4]))
     _spacing_tags(ds, det)
     stored = np.rint(grey*(2**det.bits-1))
     _pixel_tags(ds, 2**det.bits-1-stored if det.monochrome1 else stored, det)
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID, ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ExplicitVRLittleEndian, ds.SOPClassUID, ds.SOPInstanceUID
     ds.save_as(path, enforce_file_format=True)
 
 def write_mask(
@@ -938,6 +968,11 @@ def _readings(keys) -> pd.DataFrame:
     "Second session of reader A and first of reader B."
     return pd.DataFrame([dict(vertebra_id=k, reader=r[0], session=int(r[1]), mask=f'masks/{k}_{r}.nii.gz', mask_label=1) for k in keys for r in ('A2', 'B1')])
 
+def _manifest(included, excluded) -> pd.DataFrame:
+    "Included vertebrae, then excluded patients, whose other columns are empty."
+    table = pd.concat([included.reset_index(), excluded], ignore_index=True)
+    return table.astype({c: 'Int64' for c in included.select_dtypes('integer')})
+
 def make_cohort(
     folder,             # made if absent
     size:str='demo',    # a key of `SIZES`
@@ -955,5 +990,5 @@ def make_cohort(
     Parallel(n_jobs)(jobs)
     _readings(sorted(repeated)).to_csv(folder/'readings.csv', index=False)
     (folder/'cohort.yml').write_text(yaml.safe_dump(dict(name=f'Phantom ({size}, seed {seed})', synthetic=True, label='simulated ASTLOF class'), sort_keys=False))
-    table.to_csv(folder/'manifest.tmp')
+    _manifest(table, screened_out(size, seed)).to_csv(folder/'manifest.tmp', index=False)
     return (folder/'manifest.tmp').rename(folder/'manifest.csv')
