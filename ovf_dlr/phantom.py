@@ -546,7 +546,7 @@ def body_thickness(
     b:Body,  # with its deformity
     u, v,    # mm to the front and up, broadcast against each other
     px:float, # edge softness, mm
-    n:int=24, # slices
+    n:int=24, # slices: with fewer, steps show along the front wall
 ) -> tuple: # cm of trabecular and of cortical bone along the beam; share of the width covered; upper endplate in the mid-plane
     "Project a body: trabecular inside, cortical shell, silhouette."
     trabecular = cortical = covered = 0
@@ -556,7 +556,8 @@ def body_thickness(
         top, bottom = _endplates(b, np.clip(uw/(b.depth/2), -1.15, 1.15), w)
         front, back = _walls(b, np.clip((vw-bottom)/np.maximum(top-bottom, 4)*2 - 1, -1, 1), w)
         wall, end = np.minimum(front-uw, uw+back), np.minimum(top-vw, vw-bottom)
-        outer, inner = _step(_rounded(wall, end), px), _step(_rounded(wall-b.bone.cortex, end-1.35*b.sclerosis*b.bone.cortex), px)
+        inside = _rounded(wall, end)
+        outer, inner = _step(inside, px), _step(np.minimum(inside-b.bone.cortex, end-1.35*b.sclerosis*b.bone.cortex), px)
         trabecular, cortical, covered = trabecular + share*inner, cortical + share*(outer - inner), covered + share*outer
     return trabecular*b.width/10, cortical*b.width/10, covered, _endplates(b, np.clip(u/(b.depth/2), -1, 1), 0)[0]
 
@@ -615,7 +616,7 @@ def add_posterior(maps:Maps, b:Body, tile):
 # %% ../nbs/01_phantom.ipynb #c068
 _RIB = np.array([(0, 7, 0), (-14, 5, 20), (-28, -8, 50), (-20, -24, 82), (21, -46, 106), (86, -80, 104), (206, -150, 79)], float) # front, up, side; mm from the joint
 
-def _rib_points(origin, side, length, turn, rng, n=430, m=24):
+def _rib_points(origin, side, length, turn, rng, n=430, m=16):
     "Points (row, column, side) on and in one rib and the mass of each, in g; the chest is turned by `turn` radians."
     knots = (_RIB*rng.normal(1, [.04, .06, .03]) + rng.normal(0, 1.5, _RIB.shape))[:length]
     knots[:, 0] += side*knots[:, 2]*np.tan(turn)
@@ -958,11 +959,12 @@ def write_patient(
     det, stream = DETECTORS[first.center], [seed, *first.patient_id.encode()]
     grey, outlines = take_film(make_scene(rows, [*stream, 1]), det, [*stream, 2])
     write_dicom(folder/first.image, grey, first, det, seed)
+    again = rows.index.intersection(repeated)
     for i, reader in enumerate(_READERS):
+        if reader != 'A1' and not len(again): continue
         labels = delineate(outlines, rows.level, grey.shape, det.px, reader, [*stream, 3, i])
         if reader == 'A1': write_mask(folder/first['mask'], labels, folder/first.image)
-        else:
-            for key in rows.index.intersection(repeated): write_mask(folder/'masks'/f'{key}_{reader}.nii.gz', (labels == rows.mask_label[key]).astype(np.uint8), folder/first.image)
+        for key in again if reader != 'A1' else (): write_mask(folder/'masks'/f'{key}_{reader}.nii.gz', (labels == rows.mask_label[key]).astype(np.uint8), folder/first.image)
 
 def _readings(keys) -> pd.DataFrame:
     "Second session of reader A and first of reader B."
