@@ -287,6 +287,8 @@ def _class_problems(table):
 def _doubts(table):
     "Warnings about single rows that are possible and unlikely."
     found = []
+    spelt = [str(p).lower() in str(v).lower() for p, v in zip(table.patient_id, table.vertebra_id) if pd.notna(p) and pd.notna(v)]
+    if n := sum(spelt): found.append(problem('', 'vertebra_id', None, f'{n} of {len(table)} ids repeat the patient_id, and tables of predictions name vertebrae', 'if it is a hospital number, use other ids or `ovf-dlr deidentify`', severity='warning'))
     if 'age' in table: found += _rows(table, (table.age < 50).fillna(False), 'age', 'is below 50, the age from which the study included patients', 'set the row aside with `exclusion`, or say in your paper that you included them', severity='warning')
     if 't_score' in table: found += _rows(table, (table.t_score > 3).fillna(False), 't_score', 'is a T-score above 3', 'was the sign lost?', severity='warning')
     if 'level' in table:

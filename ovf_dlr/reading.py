@@ -61,6 +61,8 @@ class Image:
 # %% ../nbs/02_reading.ipynb #c010
 _LIKELY_MM = (.01, 5) # a pixel of a radiograph, with room on both sides
 
+def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
+
 def _likely(pair) -> bool: return all(_LIKELY_MM[0] <= v <= _LIKELY_MM[1] for v in pair)
 def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
 
@@ -367,9 +369,10 @@ def _whole_numbers(values, path) -> np.ndarray:
     raise ImageError(f"mask {path}: labels are not whole numbers; the mask was interpolated, resample it with nearest neighbour")
 
 def _segment_numbers(ds) -> list[int]:
-    "The segment that each frame shows: said per frame, for all together, or, where nothing is said, in the order of the segments."
+    "The segment that each frame shows, said per frame or for all together; where there is one segment it need not be said."
     per_frame = [*ds.get('PerFrameFunctionalGroupsSequence', []), *ds.get('SharedFunctionalGroupsSequence', [])]
     said = [int(f.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for f in per_frame if 'SegmentIdentificationSequence' in f]
+    if not said and len(ds.SegmentSequence) > 1: raise ValueError('it does not say which frame shows which segment')
     return said or [int(s.SegmentNumber) for s in ds.SegmentSequence]
 
 def _segments(ds, path, film_uid) -> np.ndarray: # (H, W)
