@@ -1199,6 +1199,11 @@ def name_in_the_header(c):
     "The headers still hold what tells who the patient is. No artefact of a run repeats it, but the films themselves must not be passed on like this."
     tags(c, PatientName='Doe^Jane', PatientIdentityRemoved='NO')
 
+@remarks('ids repeat the patient_id', WHOLE, 'vertebra_id')
+def patients_in_the_ids(c):
+    "Ids of vertebrae stand in every table of predictions, and these spell out whose they are."
+    table = sheet(c); table['patient_id'] = '48' + table.patient_id.str[1:]; table['vertebra_id'] = table.patient_id + '_' + table.level; save(c, table)
+
 @remarks('raw detector values', WHOLE, 'image')
 def for_processing(c):
     "The films are what the detector measured, before the maker's processing: grey, flat, and not like those of other hospitals."
