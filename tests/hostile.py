@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 import pydicom
 import SimpleITK as sitk
+from ovf_dlr.audit import audit
+from ovf_dlr.cohort import read_manifest
 from PIL import Image as Picture
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from ovf_dlr.audit import audit
-from ovf_dlr.cohort import read_manifest
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 # ---------------------------------------------------------------------------------------------------------------- the good cohort
@@ -1198,6 +1198,11 @@ def dicom_without_spacing(c):
 def name_in_the_header(c):
     "The headers still hold what tells who the patient is. No artefact of a run repeats it, but the films themselves must not be passed on like this."
     tags(c, PatientName='Doe^Jane', PatientIdentityRemoved='NO')
+
+@remarks('ids repeat the patient_id', WHOLE, 'vertebra_id')
+def patients_in_the_ids(c):
+    "Ids of vertebrae stand in every table of predictions, and these spell out whose they are."
+    table = sheet(c); table['patient_id'] = '48' + table.patient_id.str[1:]; table['vertebra_id'] = table.patient_id + '_' + table.level; save(c, table)
 
 @remarks('raw detector values', WHOLE, 'image')
 def for_processing(c):
