@@ -21,7 +21,7 @@ import pandas as pd
 import SimpleITK as sitk
 import yaml
 
-from .cohort import CohortError, problem
+from .cohort import CohortError, problem, problem_table
 from .morphometry import HeightError, vertebral_heights
 
 # %% ../nbs/05_convert.ipynb #c006
@@ -412,7 +412,7 @@ def write_cohort(
         if film: films.append(film)
     if problems and not skip or not films:
         problems = problems or [problem('', str(images), None, 'no annotation is left', 'are all labels in `ignore`?')]
-        raise CohortError(images, pd.DataFrame(problems))
+        raise CohortError(images, problem_table(problems))
     _write_all(films, out, problems, center, origin, y_up, spacing, deformity, name or out.name)
     return out/'manifest.csv'
 
@@ -424,7 +424,7 @@ def _write_all(films, out, problems, center, origin, y_up, spacing, deformity, n
         for sub in ('images', 'masks'): (scratch/sub).mkdir()
         rows = [r for film in films for r in _write_film(film, scratch, center, origin, y_up, spacing, deformity)]
         pd.DataFrame(rows).to_csv(scratch/'manifest.csv', index=False)
-        if problems: pd.DataFrame(problems).to_csv(scratch/'problems.csv', index=False)
+        if problems: problem_table(problems).to_csv(scratch/'problems.csv', index=False)
         card = dict(name=name, label=DEFORMITY_LABEL if deformity else 'no class: a set of landmarks carries none')
         (scratch/'cohort.yml').write_text(yaml.safe_dump(card))
         scratch.chmod(0o755)

@@ -601,6 +601,9 @@ def methods(study:Study) -> dict[str, str]:
     sets = ', '.join(f"{(study.cohort.vertebrae.split == x).sum()} vertebrae in the {SPLIT_TITLES[x].lower()}" for x in study.cohort.splits)
     return dict(
         cohort=f"{study.cohort.vertebrae.patient_id.nunique()} patients with {len(study.cohort)} vertebrae were divided by patient: {sets}. The reference standard was: {study.cohort.label}.",
+        reading="Films were read with their modality transform; " + ("their VOI LUT or window was applied" if s.voi_lut else "no VOI LUT or window was applied") + ", MONOCHROME1 was inverted. "
+                + f"Pixel size was that calibrated at the patient, else the detector's over the magnification{f', else {s.spacing:g} mm' if s.spacing else ''}."
+                + {'strict': '', 'pixels': ' Masks were laid on their films pixel by pixel, whatever their headers said.', 'resample': ' Masks whose header disagreed with their film were resampled onto it by nearest neighbour.'}[s.mask_geometry],
         radiomics=f"Each image was Z-score normalised. {n['radiomics extracted']:,} features were extracted from the mask with PyRadiomics {versions()['pyradiomics']}"
                   + (f" after resampling to {s.resample_mm:g} mm" if s.resample_mm else " at the film's own pixel size")
                   + (", and four ratios of vertebral heights were added." if s.height_ratios else "."),

@@ -56,6 +56,14 @@ def test_second_readings_lie_on_their_films(shared, bodies):
 
 
 @pytest.mark.parametrize('name', FILMS)
+def test_the_15_bodies_of_the_radiographs_are_where_the_files_have_them(shared, name):
+    film, labels = (shared/f'data/spine_xray/derived/{name}_LAT_{part}.nii.gz' for part in ('image', 'vertebra_labels'))
+    film, drawn = read_image(film, spacing=.15), parse_nifti(labels)
+    assert sorted(set(drawn.ravel()) - {0}) == list(range(1, FILMS[name]+1))
+    for i in range(1, FILMS[name]+1): np.testing.assert_array_equal(read_mask(labels, i, film), drawn == i)
+
+
+@pytest.mark.parametrize('name', FILMS)
 def test_a_film_is_the_same_as_jpeg_and_as_nifti(shared, name):
     jpeg, nifti = shared/f'data/spine_xray/films/{name}_LAT.jpg', shared/f'data/spine_xray/derived/{name}_LAT_image.nii.gz'
     labels = shared/f'data/spine_xray/derived/{name}_LAT_vertebra_labels.nii.gz'

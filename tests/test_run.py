@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -32,6 +33,25 @@ def test_the_run_leaves_what_it_promises(smoke_run):
         assert (run / "model" / "card.json").is_file()
     assert {p.stem for p in (smoke_run / "cohort" / "notebooks").glob("*.ipynb")} == set(REPORTS["cohort"])
     assert "comparison/tables" in (smoke_run / "INDEX.md").read_text()
+
+
+def _contents(path):
+    "The bytes of a file, or of the members of an archive."
+    if not zipfile.is_zipfile(path):
+        return [path.read_bytes()]
+    with zipfile.ZipFile(path) as archive:
+        return [archive.read(name) for name in archive.namelist()]
+
+
+def test_no_name_and_no_id_of_a_patient_reaches_an_artefact(smoke_run, data):
+    cohort = next((data / "cohorts").glob("phantom-smoke*"))
+    ids = set(pd.read_csv(cohort / "manifest.csv").patient_id)
+    assert len(ids) > 39, "screened patients count too"
+    name = re.compile(rb"\b(?:" + b"|".join(i.encode() for i in sorted(ids)) + rb"|PHANTOM)\b")
+    files = [p for p in smoke_run.rglob("*") if p.is_file()]
+    assert len(files) > 60
+    found = {str(p.relative_to(smoke_run)): hit[0] for p in files for part in _contents(p) if (hit := name.search(part))}
+    assert not found, found
 
 
 def test_predictions_are_complete_and_joined_by_id(smoke_run):
