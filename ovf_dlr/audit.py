@@ -60,11 +60,11 @@ def _brighter(pixels, mask, spacing) -> float:
 
 # %% ../nbs/07_audit.ipynb #c014
 def _whose(film) -> dict:
-    "The words of three letters or more in the name and number of a DICOM film's patient, and the tags that identify; neither leaves the audit."
+    "The words of four letters or more in the name and number of a DICOM film's patient, and the tags that identify; neither leaves the audit."
     if film.meta['format'] != 'DICOM': return dict(words=(), identity=())
     ds = pydicom.dcmread(film.meta['path'], stop_before_pixels=True, specific_tags=['PatientName', 'PatientID', 'PatientIdentityRemoved'])
     if ds.get('PatientIdentityRemoved') == 'YES': return dict(words=(), identity=())
-    return dict(words=tuple(w.lower() for t in ('PatientName', 'PatientID') for w in re.split(r'[\^=\s]+', str(ds.get(t, ''))) if len(w) > 2), identity=tuple(identity_left(film.meta['path'])))
+    return dict(words=tuple(w.lower() for t in ('PatientName', 'PatientID') for w in re.split(r'[\^=\s]+', str(ds.get(t, ''))) if len(w) > 3), identity=tuple(identity_left(film.meta['path'])))
 
 # %% ../nbs/07_audit.ipynb #c016
 def _flag(r, column, what, way_out, severity='error') -> dict:
@@ -80,7 +80,7 @@ def _said(r, column, error) -> dict:
 
 def _film_facts(film) -> dict:
     "What is remembered of a film; `content` is a hash of its grey levels."
-    facts = {k: film.meta.get(k, '') for k in ('format', 'modality', 'intent', 'voi', 'spacing_from', 'spacing_in_file')}
+    facts = {k: film.meta.get(k, '') for k in ('format', 'modality', 'intent', 'voi', 'inverted', 'spacing_from', 'spacing_in_file')}
     step = max(1, max(film.pixels.shape)//100)               # some thousand pixels show whether there are grey levels
     return dict(height_px=film.pixels.shape[0], width_px=film.pixels.shape[1], spacing_mm=film.spacing[0], spacing_known=film.spacing_known,
                 greys=len(np.unique(film.pixels[::step, ::step])), content=hashlib.sha256(film.pixels).hexdigest(), **facts)
@@ -182,7 +182,7 @@ def _name_problems(seen) -> list[dict]:
     own = seen[seen.file == 'manifest']
     films = own.drop_duplicates('image')
     found = [_flag(r, 'vertebra_id', "repeats the patient's name or number in the film's header, and would carry it into every table of predictions", 'use other ids, or `ovf-dlr deidentify`')
-             for _, r in own.iterrows() if any(w in str(r.vertebra_id).lower() for w in r.words)]
+             for _, r in own.iterrows() if set(re.split(r'[^0-9a-z]+', str(r.vertebra_id).lower())) & set(r.words)]
     if n := int(films.identity.map(bool).sum()):
         tags = sorted(set().union(*films.identity))
         found.append(problem('', 'image', None, f"{n} of {len(films)} films carry identity ({', '.join(tags[:6])}{', ...' if len(tags) > 6 else ''})", 'no artefact will hold it; before sharing the films, run `ovf-dlr deidentify`', 'warning'))
@@ -252,6 +252,6 @@ def audit(
         for look in (_content_problems, _spacing_problems, _center_problems, _name_problems): found += look(seen)
         found += _body_problems(seen, least_px, resample_mm)
     for p in found: p['value'] = _relative(p['value'], root.resolve())
-    kept = [c for c in seen if c not in (*table, 'words', 'content') or c == 'vertebra_id'] + ['row']
+    kept = [c for c in seen if c not in (*table, 'words', 'content') or c == 'vertebra_id']
     own = seen[seen.file == 'manifest'][kept].drop(columns='file').set_index('vertebra_id') if len(seen) else pd.DataFrame()
     return Audit(own, problem_table([*known, *found]))

@@ -280,7 +280,7 @@ def predict(
     "Score new vertebrae with a trained model: three probabilities, the class and the DTL_Radscore."
     with clear_errors():
         frozen = Model.load(model)
-        cohort = read_cohort(manifest, require_class=False, allow_outside=allow_outside, **reading_choices(spacing, mask_geometry or 'strict', frozen.card['voi_lut']))
+        cohort = read_cohort(manifest, require_class=False, allow_outside=allow_outside, **reading_choices(spacing or frozen.card['spacing'], mask_geometry or 'strict', frozen.card['voi_lut']))
         n_jobs = n_jobs or joblib.cpu_count()
         for text in inspection(cohort, frozen.card['resample_mm'], n_jobs, sys.stderr.isatty()).summary: say.print(f'[yellow]Warning:[/] {escape(text)}')
         with warnings.catch_warnings(record=True) as caught:

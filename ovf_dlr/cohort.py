@@ -131,16 +131,18 @@ def _manifest_path(path) -> Path:
     if not path.is_file(): raise FileNotFoundError(f"no manifest at '{path}'; it is a CSV or Excel file with one row per vertebra")
     return path
 
+_BLANK = ['', 'NA', 'N/A', '#N/A', 'NaN', 'nan'] # what R, Excel and pandas write into empty cells
+
 def _raw(path) -> pd.DataFrame:
     "All cells as text, the header among them, blank lines kept so that row numbers hold."
-    if path.suffix.lower() in ('.xlsx', '.xls', '.xlsm'): return pd.read_excel(path, dtype=str, header=None)
+    how = dict(dtype=str, header=None, keep_default_na=False, na_values=_BLANK)
+    if path.suffix.lower() in ('.xlsx', '.xls', '.xlsm'): return pd.read_excel(path, **how)
     text = path.read_text(encoding='utf-8-sig')
     if '\0' in text: raise ValueError('it holds NUL bytes')   # pandas would read on, without them
     lines = text.splitlines(keepends=True)
     blank = next((i for i, line in enumerate(lines) if line.strip(' ,;\t\r\n')), len(lines))
     if blank == len(lines): return pd.DataFrame()
-    how = dict(dtype=str, header=None, skipinitialspace=True, skip_blank_lines=False, keep_default_na=False, na_values=[''])
-    cells = pd.read_csv(io.StringIO(''.join(lines[blank:])), sep=max(',;\t', key=lines[blank].count), **how)
+    cells = pd.read_csv(io.StringIO(''.join(lines[blank:])), sep=max(',;\t', key=lines[blank].count), skipinitialspace=True, skip_blank_lines=False, **how)
     return cells.set_axis(cells.index + blank)
 
 def _read_table(path) -> pd.DataFrame: # index: row number of the spreadsheet; all text
@@ -225,6 +227,7 @@ def _set_aside(table):
     if 'included' in table: reason = reason.mask(reason.isna() & (table.included == 'no'), 'no reason given')
     out = reason.notna()
     problems = [p for c in ('patient_id', 'center') if c in table for p in _rows(table, out & table[c].isna(), c, 'is empty', 'a row that was left out still needs its patient and centre')]
+    problems += _rows(table.assign(exclusion=reason), reason.str.lower().isin(['none', 'no', 'not excluded', 'included', '0', '-', 'false']), 'exclusion', 'is no reason', 'leave the cell empty in rows that are studied')
     if 'included' in table: problems += _rows(table.assign(exclusion=reason), out & (table.included == 'yes'), 'exclusion', 'contradicts included = yes', 'correct one of them')
     keep = [c for c in ('patient_id', 'center') if c in table]
     return table[~out], table.loc[out, keep].assign(exclusion=reason[out]), problems
@@ -372,9 +375,13 @@ READINGS = pa.DataFrameSchema({
     'mask_label': _column('Int64', _LABEL, title='label in a multi-label mask'),
 }, name='readings')
 
+def _readings_path(manifest) -> Path | None:
+    "The table of second readings beside a manifest, if there is one."
+    return next((p for s in ('.csv', '.xlsx') if (p := Path(manifest).with_name('readings' + s)).is_file()), None)
+
 def _read_readings(manifest, vertebra_ids, allow_outside):
     "The second readings beside a manifest (index: row of their file), or None; and their problems."
-    path = next((p for s in ('.csv', '.xlsx') if (p := manifest.with_name('readings' + s)).is_file()), None)
+    path = _readings_path(manifest)
     if path is None: return None, []
     try: table = _read_table(path)
     except ValueError as e: return None, [problem('', 'readings', path.name, *_halves(e, path), file='readings')]
@@ -439,13 +446,18 @@ def read_manifest(
     raw = _respell(_read_table(path))
     table, screened, problems = _set_aside(raw)
     if not len(table): problems.append(problem('', 'vertebra_id', None, 'the manifest has no rows to study', 'add one row per vertebra'))
-    table, more = _to_numbers(_without_blanks(table), MANIFEST); problems += more + _misspelt(raw)
+    table, more = _to_numbers(_without_blanks(table[[c for c in table if c in MANIFEST.columns]]), MANIFEST); problems += more + _misspelt(raw)
     problems += _schema_problems(table, MANIFEST)
-    card, more = _card(path.parent, table, label=label, name=name); problems += more
     if not any(p['problem'] == 'column is missing' for p in problems) and len(table):
         table, more = _whole_table(table, path.parent, seed, require_class, allow_outside); problems += more
+    card, more = _card(path.parent, table, label=label, name=name); problems += more
     readings, more = _read_readings(path, table.get('vertebra_id', []), allow_outside)
     return Manifest(path, table.assign(**reading), screened, readings, card, problems + more)
+
+def _shared_films(table) -> list[dict]:
+    "One film under several patients."
+    several = table['image'].notna() & (table.groupby('image').patient_id.transform('nunique') > 1)
+    return _rows(table, several, 'image', 'stands under more than one patient', 'a film shows one patient: correct the patient_id, or the film')
 
 def _whole_table(table, root, seed, require_class, allow_outside):
     "Everything that can be filled in or checked once the needed columns are there."
@@ -453,7 +465,8 @@ def _whole_table(table, root, seed, require_class, allow_outside):
     if 'mask_label' not in table: table['mask_label'] = pd.array([pd.NA] * len(table), 'Int64')
     problems += _rows(table, (table['image'] == table['mask']).fillna(False), 'mask', 'is the film itself', 'name the delineation')
     table, more = _resolve(table, root, ['image', 'mask'], allow_outside)
-    problems += more + _doubts(table)
+    problems += more + _doubts(table) + _shared_films(table)
+    if 'spacing' in table: table['spacing'] = table.spacing.fillna(table.groupby('image').spacing.transform('first'))  # a film has one pixel size
     table, more = _complete(table, seed, require_class)
     return table, problems + more
 

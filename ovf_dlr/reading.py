@@ -64,7 +64,6 @@ _LIKELY_MM = (.01, 5) # a pixel of a radiograph, with room on both sides
 def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
 
 def _likely(pair) -> bool: return all(_LIKELY_MM[0] <= v <= _LIKELY_MM[1] for v in pair)
-def _mm(pair) -> str: return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
 
 def _pair(values, tag) -> tuple[float, float] | None: # (row, column) mm, or None for an absent tag
     "A DICOM spacing tag as two floats. Raises `ImageError` for what cannot be a pixel size."
@@ -227,8 +226,15 @@ def _content(path) -> str:
 
 _CONTENT = {'.nii': 'Nifti', '.nii.gz': 'Nifti', '.nrrd': 'Nrrd', '.nhdr': 'Nrrd', '.mha': 'Meta', '.mhd': 'Meta'}
 
+def _detached(path) -> bool:
+    "Do the pixels of a NRRD or MetaImage file lie in another file?"
+    if not _ends(path, ('.nrrd', '.nhdr', '.mha', '.mhd')): return False
+    with open(path, 'rb') as f: head = f.read(1 << 16).split(b'\n\n')[0].split(b'ElementDataFile')
+    return bool(re.search(rb'(?im)^data ?file:', head[0])) or len(head) > 1 and not re.match(rb'\s*=\s*LOCAL', head[1])
+
 def _itk(path) -> sitk.Image:
     "An ITK image whose header was looked at before its pixels are."
+    if _detached(path): raise ImageError(f"{path}: its pixels lie in another file, which may change or leave the cohort's folder unseen; save both as one (.nrrd, .mha or .nii.gz)")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -339,23 +345,37 @@ def mismatch(
 # %% ../nbs/02_reading.ipynb #c035
 def _placed(grid:Grid) -> bool: return grid.axes is not None and not grid.silent
 
+def _meant(film:Grid, mask:Grid) -> np.ndarray: # (row, column) mm
+    "Of the pixel sizes that a film states, the one its mask was drawn with: that of which the mask's is nearest to a whole multiple or part."
+    ratios = [np.log(np.mean(np.divide(mask.spacings[0], s))) for s in film.spacings]
+    return np.array(film.spacings[int(np.argmin([abs(abs(r) - np.log(max(1, round(np.exp(abs(r)))))) for r in ratios]))])
+
+def _other_field(mask:Grid, film:Grid) -> str | None:
+    "Why two grids cannot be taken to show the same field of view; None if they can."
+    down, across = np.divide(film.shape, mask.shape)
+    if abs(down/across - 1) > .02: return f'mask {mask.shape} and film {film.shape} have different proportions, and no header says where the mask lies; ' + _other_size(mask, film)
+    extents = [np.multiply(film.shape, s) for s in film.spacings]
+    if mask.spacings and extents and not mask.silent and not any(np.allclose(np.multiply(mask.shape, mask.spacings[0]), e, rtol=.02) for e in extents):
+        return f"mask and film show fields of different size by their headers, and no header says where the mask lies; draw it on the film itself, or ask for `--mask-geometry pixels` if only a header is wrong"
+
 def onto_film(
     labels:np.ndarray, # (h, w) whole numbers
     mask:Grid,         # their grid
     film:Grid,         # the grid to bring them onto
 ) -> np.ndarray:       # (H, W), nearest neighbour; 0 beyond the mask
-    "Resample labels onto a film, by both headers; by the same field of view where one of them has none."
+    "Resample labels onto a film, by both headers; by the same field of view where one of them has none. Raises `ImageError` where neither will do."
     if _placed(mask) and (_placed(film) or film.spacings and np.any(mask.origin)):
         axes, origin = (film.axes, film.origin) if _placed(film) else (np.eye(3)[[1, 0]], np.zeros(3)) # ITK's axes: the second runs down
         own = np.array(mask.spacings[0])[:, None]
-        matrix = mask.axes @ axes.T*np.array(film.spacings[0])/own
+        matrix = mask.axes @ axes.T*_meant(film, mask)/own
         offset = mask.axes @ (origin - mask.origin)/own[:, 0]
     else:
+        if why := _other_field(mask, film): raise ImageError(why)
         matrix = np.diag(np.divide(mask.shape, film.shape))
         offset = (np.diag(matrix) - 1)/2
     return affine_transform(labels, matrix, offset, film.shape, order=0, mode='constant', cval=0, prefilter=False)
 
-# %% ../nbs/02_reading.ipynb #c038
+# %% ../nbs/02_reading.ipynb #c040
 _MIN_PIXELS = 9 # fewer is a stray dab of the brush, not a vertebral body
 
 def _whole_numbers(values, path) -> np.ndarray:
@@ -413,9 +433,10 @@ def read_labels(
     if _ends(path, ('.jpg', '.jpeg')) and (n := len(np.unique(labels))) > 2: raise ImageError(f"mask {path}: a JPEG of {n} values, in which labels are smeared; masks must not be saved as JPEG, but as PNG or NIfTI")
     if film is None or geometry == 'pixels' and labels.shape == film.grid.shape or not (why := mismatch(grid, film.grid)): return labels
     if geometry != 'resample': raise ImageError(f"mask {path} does not lie on film {film.meta.get('path', '')}: {why}")
-    return onto_film(labels, grid, film.grid)
+    try: return onto_film(labels, grid, film.grid)
+    except ImageError as e: raise ImageError(f"mask {path} cannot be resampled onto its film: {e}") from e
 
-# %% ../nbs/02_reading.ipynb #c039
+# %% ../nbs/02_reading.ipynb #c041
 def _listing(values, most=12) -> str:
     "`1, 2, 3`, cut where there are many."
     return ', '.join(map(str, values[:most])) + (f', ... ({len(values)} labels)' if len(values) > most else '')

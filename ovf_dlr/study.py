@@ -160,7 +160,7 @@ def fingerprint(*parts) -> str:
 @cache
 def versions() -> dict:
     "Versions of Python and of the packages that make the numbers."
-    names = 'torch torchvision fastai pyradiomics SimpleITK neuroCombat scikit-learn lightgbm xgboost shap numpy pandas'.split()
+    names = 'torch torchvision fastai pyradiomics SimpleITK pydicom python-gdcm pylibjpeg-openjpeg neuroCombat scikit-learn lightgbm xgboost shap numpy scipy pandas'.split()
     return {'python': platform.python_version(), 'ovf_dlr': ovf_dlr.__version__, **{n: importlib.metadata.version(n) for n in names}}
 
 @cache
@@ -180,7 +180,7 @@ def _radiomics_settings(resample_mm): return dict(resample_mm=resample_mm)
 
 warnings.filterwarnings('ignore', message='A worker stopped while some jobs')  # joblib renews a worker that has grown; nothing is lost
 
-@stage('Opening every film and mask', 'reading preprocess audit')
+@stage('Opening every film and mask', 'cohort reading preprocess deidentify audit radiomics')
 def inspection(cohort, resample_mm, n_jobs, progress):
     "Size, spacing and ROI of every vertebra, and what is odd about them. Raises `CohortError` with everything that is wrong."
     seen = audit(cohort, SETTINGS['min_pixels'], resample_mm, n_jobs, progress)
@@ -403,13 +403,13 @@ def reading_choices(spacing:float|None=None, mask_geometry:str='strict', voi_lut
 
 def open_cohort(settings:Settings, progress:bool=False) -> Cohort:
     "The cohort that `settings` names; a phantom is made first if it is not there."
-    if not settings.cohort.startswith('phantom:'):
-        return read_cohort(settings.cohort, settings.seed, settings.label, allow_outside=settings.allow_outside, **reading_choices(settings.spacing, settings.mask_geometry, settings.voi_lut))
+    how = reading_choices(settings.spacing, settings.mask_geometry, settings.voi_lut)
+    if not settings.cohort.startswith('phantom:'): return read_cohort(settings.cohort, settings.seed, settings.label, allow_outside=settings.allow_outside, **how)
     size = settings.cohort.removeprefix('phantom:')
     folder = data_folder() / 'cohorts' / f'phantom-{size}-{settings.seed}-{_source("phantom")[:8]}'
     if not (folder / 'manifest.csv').is_file():
         with whole(folder) as new: make_cohort(new, size, seed=settings.seed, progress=progress)
-    return read_cohort(folder / 'manifest.csv', label=settings.label, name=f'phantom {size}')
+    return read_cohort(folder / 'manifest.csv', label=settings.label, name=f'phantom {size}', **how)
 
 # %% ../nbs/15_study.ipynb #c037
 SCRATCH = '.writing-'
@@ -454,7 +454,8 @@ class Study:
 
     @classmethod
     def open(cls, params, backbone=None, **kw):
-        "A study by the name or path of its parameter file."
+        "A study by the name or path of its parameter file, for a notebook."
+        warnings.filterwarnings('ignore', category=MissingSpacingWarning)  # it names files, and executed notebooks travel; the audit counts them
         path = Path(params)
         return cls(read_settings(params), backbone, out=path.parent if path.name == 'settings.yml' else None, **kw)
 
@@ -595,16 +596,25 @@ def provenance(study:Study) -> dict:
                 seconds={**(study.shared.seconds if study.shared else {}), **study.seconds}, notes=notes(study), methods=methods(study))
 
 # %% ../nbs/15_study.ipynb #c053
+def _reading_methods(study) -> str:
+    "How the films of this run were read, counted over its vertebrae."
+    s, seen = study.settings, study.inspection.vertebrae
+    sources = seen.spacing_from.where(seen.spacing_known, 'assumed to be 1 mm').replace(dict(caller='given by the manifest or for all films', header='stated by the file')).value_counts()
+    voi, inverted = seen.voi.value_counts(), int(seen.inverted.sum())
+    said = [f"{len(seen)} vertebrae were read from {', '.join(f'{k} ({n})' for k, n in seen.format.value_counts().items())} films; pixel size was {', '.join(f'{k} ({n})' for k, n in sources.items())}."]
+    if (seen.format == 'DICOM').any():
+        said.append(f"DICOM pixels went through the modality transform; the VOI LUT or window was {' and '.join(f'{k} ({n})' for k, n in voi[voi.index != ''].items())}; MONOCHROME1 was inverted ({inverted}).")
+    said += {'pixels': ['Masks were laid on their films pixel by pixel, whatever their headers said.'], 'resample': ['Masks whose header disagreed with their film were resampled onto it by nearest neighbour.']}.get(s.mask_geometry, [])
+    return ' '.join(said)
+
 def methods(study:Study) -> dict[str, str]:
     "One Methods sentence or two per stage, from the settings and results of this run."
     s, n, strict = study.settings, study.selection.counts, study.settings.protocol == 'strict'
     sets = ', '.join(f"{(study.cohort.vertebrae.split == x).sum()} vertebrae in the {SPLIT_TITLES[x].lower()}" for x in study.cohort.splits)
     return dict(
         cohort=f"{study.cohort.vertebrae.patient_id.nunique()} patients with {len(study.cohort)} vertebrae were divided by patient: {sets}. The reference standard was: {study.cohort.label}.",
-        reading="Films were read with their modality transform; " + ("their VOI LUT or window was applied" if s.voi_lut else "no VOI LUT or window was applied") + ", MONOCHROME1 was inverted. "
-                + f"Pixel size was that calibrated at the patient, else the detector's over the magnification{f', else {s.spacing:g} mm' if s.spacing else ''}."
-                + {'strict': '', 'pixels': ' Masks were laid on their films pixel by pixel, whatever their headers said.', 'resample': ' Masks whose header disagreed with their film were resampled onto it by nearest neighbour.'}[s.mask_geometry],
-        radiomics=f"Each image was Z-score normalised. {n['radiomics extracted']:,} features were extracted from the mask with PyRadiomics {versions()['pyradiomics']}"
+        reading=_reading_methods(study),
+        radiomics=f"Each image was Z-score normalised. {n['radiomics extracted'] - 4*s.height_ratios:,} features were extracted from the mask with PyRadiomics {versions()['pyradiomics']}"
                   + (f" after resampling to {s.resample_mm:g} mm" if s.resample_mm else " at the film's own pixel size")
                   + (", and four ratios of vertebral heights were added." if s.height_ratios else "."),
         repeatability='Repeatability was not assessed.' if study.repeatability is None else
@@ -639,12 +649,13 @@ class Model:
         "Freeze the chosen classifier of a run."
         name = study.chosen
         card = dict(format=1, cohort=study.cohort.caption, backbone=study.backbone.name, protocol=study.settings.protocol, classifier=name, counts=study.selection.counts,
-                    resample_mm=study.settings.resample_mm, voi_lut=study.settings.voi_lut, height_ratios=study.settings.height_ratios, crop_size=study.settings.crop_size, crop_margin_mm=study.settings.crop_margin_mm,
+                    resample_mm=study.settings.resample_mm, spacing=study.settings.spacing, voi_lut=study.settings.voi_lut, height_ratios=study.settings.height_ratios, crop_size=study.settings.crop_size, crop_margin_mm=study.settings.crop_margin_mm,
                     repeatable=study.selection.repeatable, versions=versions(), use='Research use only. Not a medical device.')
         return cls(study.network, study.selection, study.harmonisation[0], study.searches[name].estimator, card)
 
     def features(self, table:pd.DataFrame, n_jobs=1, progress=False) -> tuple[pd.DataFrame, pd.DataFrame]:
-        "Harmonised radiomics and embeddings of a cohort table."
+        "Harmonised radiomics and embeddings of a cohort table, its films read as those of the training were unless the table says otherwise."
+        table = table.assign(**{k: v for k, v in reading_choices(self.card['spacing'], voi_lut=self.card['voi_lut']).items() if k not in table})
         radiomics = _measured(table, self.card['resample_mm'], self.card['height_ratios'], n_jobs, progress)
         images = crop_cohort(table, self.card['crop_size'], self.card['crop_margin_mm'], n_jobs=n_jobs, progress=progress)
         deep = pd.DataFrame(self.network.embed(images), table.index, dtype=float).rename(columns='dtl_{:04d}'.format)

@@ -462,6 +462,11 @@ def excluded_and_included(c):
     "A row says both that it is studied and why it is not."
     cells(c, 6, exclusion='tumour', included='yes')
 
+@spreadsheet('is no reason', 6, 'exclusion')
+def excluded_for_no_reason(c):
+    "A word that means `studied` stands where reasons for leaving out stand. Leave the cell empty."
+    cells(c, 6, exclusion='none')
+
 @spreadsheet('is empty', 6, 'center')
 def excluded_without_center(c):
     "The flow chart counts those left out by centre."
@@ -845,10 +850,15 @@ def png_named_nrrd(c):
     "The same."
     film_as(c, 'film.nrrd', lambda p: shutil.copy(c/'film3.png', p))
 
-@others('is the file whole, and what its name says', FILM, 'image')
-def nhdr_without_its_data(c):
-    "A header whose pixels lie in a second file, which was left behind."
-    film_as(c, 'film.nhdr', lambda p: (write_itk(p, scene(0)[0]), [q.unlink() for q in c.glob('film.raw*')]))
+@others('its pixels lie in another file', FILM, 'image')
+def header_apart_from_its_pixels(c):
+    "A header names a second file for its pixels, which may be left behind, change, or lie outside the folder. Save both as one."
+    film_as(c, 'film.nhdr', lambda p: write_itk(p, scene(0)[0]))
+
+@others('its pixels lie in another file', FILM, 'image')
+def metaimage_that_points_outside(c):
+    "The same for a MetaImage."
+    film_as(c, 'film.mhd', lambda p: (write_itk(p, scene(0)[0]), p.write_text(p.read_text().replace('film.raw', '../film.raw').replace('film.zraw', '../film.zraw'))))
 
 @others('is the file whole, and what its name says', FILM, 'image')
 def svg_named_tif(c):
@@ -1085,6 +1095,11 @@ cohorts = group('The cohort', "Cells, films and masks are right one by one, and 
 def patient_in_two_splits(c):
     "Vertebrae of one patient would both train and test the model. Keep all of them in one set."
     cells(c, 4, split='internal')
+
+@cohorts('stands under more than one patient', (2, 3, 4), 'image')
+def one_file_two_patients(c):
+    "Rows of two patients name one film. Correct the patient, or the film."
+    cells(c, 4, patient_id='p7', split='internal')
 
 @cohorts('under another patient', 8, 'image')
 def one_film_two_patients(c):

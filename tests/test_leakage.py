@@ -16,6 +16,7 @@ HELD_OUT = ("internal", "external", "prospective")
 def _disturb(folder):
     "Turn every held-out film into noise and move every held-out class on by one."
     manifest = pd.read_csv(folder / "manifest.csv", dtype=str)
+    manifest = manifest[manifest.exclusion.isna()].drop(columns="exclusion").copy()
     held = manifest.split.isin(HELD_OUT)
     rng = np.random.default_rng(1)
     for name in manifest.image[held].unique():
