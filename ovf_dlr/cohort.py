@@ -454,18 +454,19 @@ def read_manifest(
     readings, more = _read_readings(path, table.get('vertebra_id', []), allow_outside)
     return Manifest(path, table.assign(**reading), screened, readings, card, problems + more)
 
-def _shared_films(table) -> list[dict]:
-    "One film under several patients."
+def _shared_films(table, as_given) -> list[dict]:
+    "One film under several patients, in the words of the manifest."
     several = table['image'].notna() & (table.groupby('image').patient_id.transform('nunique') > 1)
-    return _rows(table, several, 'image', 'stands under more than one patient', 'a film shows one patient: correct the patient_id, or the film')
+    return _rows(as_given, several, 'image', 'stands under more than one patient', 'a film shows one patient: correct the patient_id, or the film')
 
 def _whole_table(table, root, seed, require_class, allow_outside):
     "Everything that can be filled in or checked once the needed columns are there."
     table, problems = _derive(table)
     if 'mask_label' not in table: table['mask_label'] = pd.array([pd.NA] * len(table), 'Int64')
     problems += _rows(table, (table['image'] == table['mask']).fillna(False), 'mask', 'is the film itself', 'name the delineation')
+    as_given = table
     table, more = _resolve(table, root, ['image', 'mask'], allow_outside)
-    problems += more + _doubts(table) + _shared_films(table)
+    problems += more + _doubts(table) + _shared_films(table, as_given)
     if 'spacing' in table: table['spacing'] = table.spacing.fillna(table.groupby('image').spacing.transform('first'))  # a film has one pixel size
     table, more = _complete(table, seed, require_class)
     return table, problems + more
