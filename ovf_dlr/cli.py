@@ -217,6 +217,11 @@ def check(
 # %% ../nbs/16_cli.ipynb #c018
 _ANNOTATIONS = dict(buu=read_buu, coco=read_coco, labelme=read_labelme, csv=read_landmarks_csv)
 
+def _levels(pairs) -> dict: # label -> level, None where it is unknown
+    "`NAME=L1` as given on the command line. Raises `ValueError`."
+    if bad := [p for p in pairs if '=' not in p]: raise ValueError(f"--level {bad[0]!r} has no `=`; write NAME=L1, or NAME= where the level is unknown")
+    return {name: level or None for name, _, level in (p.rpartition('=') for p in pairs)}
+
 @app.command()
 def convert(
     annotations:Annotated[Path, typer.Option(help='File or folder of landmarks or polygons.')],
@@ -225,6 +230,9 @@ def convert(
     format_:Annotated[str, typer.Option('--format', help=f"One of {', '.join(_ANNOTATIONS)}.")],
     center:Annotated[str, typer.Option(help='Name of the source.')]='public',
     patient:Annotated[str, typer.Option(help="Regular expression that finds the patient in a film's name.")]=r'.+',
+    level:Annotated[Optional[list[str]], typer.Option(metavar='NAME=L1', help='What an unusual label means; NAME= where the level is unknown. May be given several times.')]=None,
+    ignore:Annotated[list[str], typer.Option(metavar='LABEL', help='A label to pass over. May be given several times.')]=['S1'],
+    origin:Annotated[str, typer.Option(metavar='corner|centre', help='Where (0, 0) is: the corner of the first pixel (COCO, labelme) or its centre (array indices, ITK).')]='corner',
     spacing:Spacing=None,
     y_up:Annotated[bool, typer.Option(help='y is counted from the bottom of the film.')]=False,
     deformity:Annotated[bool, typer.Option(help='Make a class from the shape of the masks. It is no clinical grade, and every caption will say so.')]=False,
@@ -233,7 +241,7 @@ def convert(
     "Make a cohort (films, masks, manifest) from public landmarks or polygons."
     with clear_errors():
         if format_ not in _ANNOTATIONS: raise ValueError(f"format {format_!r} is none of {', '.join(_ANNOTATIONS)}")
-        made = write_cohort(_ANNOTATIONS[format_](annotations), images, out, center, patient, y_up=y_up, spacing=spacing, deformity=deformity, skip=skip)
+        made = write_cohort(_ANNOTATIONS[format_](annotations), images, out, center, patient, _levels(level or ()), tuple(ignore), origin, y_up, spacing, deformity, skip)
     say.print(f'Cohort: {made}. Look at it before you use it: ovf-dlr check --manifest {made}' + ('' if deformity else ' --unlabelled'))
 
 # %% ../nbs/16_cli.ipynb #c019

@@ -21,7 +21,7 @@ import pandas as pd
 import SimpleITK as sitk
 import yaml
 
-from .cohort import CohortError, problem, problem_table
+from .cohort import CohortError, _read_table, problem, problem_table
 from .morphometry import HeightError, vertebral_heights
 
 # %% ../nbs/05_convert.ipynb #c006
@@ -38,6 +38,7 @@ class Annotation:
     source:str = ''    # file and entry, for messages
     extra:dict = field(default_factory=dict) # columns for the manifest, such as sex and age
     trouble:str = ''   # why the entry cannot be used, empty if it can
+    shape:tuple|None = None # (H, W) of the film that was drawn on, where the file states it
 
 # %% ../nbs/05_convert.ipynb #c008
 def _offset(origin) -> float:
@@ -132,6 +133,12 @@ def _coco_shape(entry) -> dict:
     except (AnnotationError, ValueError) as e: return dict(trouble=str(e))
     return dict(trouble='has neither a segmentation nor keypoints; a box alone is no outline')
 
+def _stated(height, width) -> tuple[int, int]|None: # (H, W)
+    "The size of the film according to a file; None where it says nothing, or zero."
+    try: shape = int(height), int(width)
+    except (TypeError, ValueError, OverflowError): return None
+    return shape if min(shape) > 0 else None
+
 def read_coco(
     path, # JSON
 ) -> list[Annotation]: # one per annotation
@@ -139,8 +146,9 @@ def read_coco(
     content = _read_json(path)
     if not isinstance(content, dict) or not {'images', 'annotations', 'categories'} <= set(content): raise AnnotationError(f"{path}: not a COCO file, it lacks images, annotations or categories; is it labelme's?")
     try:
-        films, names = {i['id']: i['file_name'] for i in content['images']}, {c['id']: str(c['name']) for c in content['categories']}
-        return [Annotation(films.get(a['image_id'], ''), names.get(a['category_id'], str(a['category_id'])), source=f"{Path(path).name}, annotation {a.get('id')}", **_coco_shape(a)) for a in content['annotations']]
+        films = {i['id']: (i['file_name'], _stated(i.get('height'), i.get('width'))) for i in content['images']}
+        names, drawn_on = {c['id']: str(c['name']) for c in content['categories']}, lambda a: films.get(a['image_id'], ('', None))
+        return [Annotation(drawn_on(a)[0], names.get(a['category_id'], str(a['category_id'])), source=f"{Path(path).name}, annotation {a.get('id')}", shape=drawn_on(a)[1], **_coco_shape(a)) for a in content['annotations']]
     except (KeyError, TypeError, AttributeError) as e: raise AnnotationError(f"{path}: an entry of images, categories or annotations is not as COCO has it ({type(e).__name__}: {e})") from e
 
 def _read_json(path):
@@ -183,7 +191,8 @@ def read_labelme(
         content = _read_json(file)
         if not isinstance(content, dict) or not isinstance(content.get('shapes'), list): raise AnnotationError(f"{file}: not a labelme file, it has no shapes; is it COCO's?")
         film = re.split(r'[\\/]', content.get('imagePath') or file.stem)[-1]
-        try: out += [Annotation(film, label, source=f"{file.name}, {label}", **_labelme_outline(shapes)) for (label, _, _), shapes in _labelme_shapes(content).items()]
+        shape = _stated(content.get('imageHeight'), content.get('imageWidth'))
+        try: out += [Annotation(film, label, source=f"{file.name}, {label}", shape=shape, **_labelme_outline(shapes)) for (label, _, _), shapes in _labelme_shapes(content).items()]
         except (KeyError, TypeError, AttributeError) as e: raise AnnotationError(f"{file}: a shape is not as labelme has it ({type(e).__name__}: {e})") from e
     return out
 
@@ -208,16 +217,19 @@ def read_landmarks_csv(
     "Read corners or polygons from a CSV, wide or long. Raises `AnnotationError`."
     path = Path(path)
     if not path.is_file(): raise AnnotationError(f"{path}: no such file")
-    t = pd.read_csv(path, dtype=str, skipinitialspace=True, encoding='utf-8-sig', sep=None, engine='python')
+    try: t = _read_table(path)
+    except ValueError as e: raise AnnotationError(str(e)) from e
     t.columns = t.columns.str.strip().str.lower()
     t = t.rename(columns=dict(level='label')) if 'label' not in t else t
     if {'row', 'col'} <= set(t): t = t.assign(x=pd.to_numeric(t.col, errors='coerce') + .5, y=pd.to_numeric(t.row, errors='coerce') + .5)
     wide = {'image', 'label', *(f'{c}{k}' for c in 'xy' for k in range(1, 5))}
     if not (wide <= set(t) or {'image', 'label', 'x', 'y'} <= set(t)):
         raise AnnotationError(f"{path}: columns {', '.join(t.columns)}; wanted are image, label and x1, y1 ... x4, y4 (one row per vertebra), or image, label, x, y (one row per point)")
+    t = t.fillna(dict(image='', label='')) # a blank is a label too, and a wrong one
     extra = lambda row: {c: row[c] for c in _CARRIED if c in t and pd.notna(row[c])}
-    if wide <= set(t): return [Annotation(r['image'], r['label'], source=f"{path.name}, row {i+2}", extra=extra(r), **_wide(r)) for i, r in t.iterrows()]
-    return [Annotation(film, label, source=f"{path.name}, row {rows.index[0]+2}", extra=extra(rows.iloc[0]), **_long(rows)) for (film, label), rows in t.groupby(['image', 'label'], sort=False)]
+    if wide <= set(t): return [Annotation(r['image'], r['label'], source=f"{path.name}, row {i}", extra=extra(r), **_wide(r)) for i, r in t.iterrows()]
+    return [Annotation(film, label, source=f"{path.name}, row {rows.index[0]}", extra=extra(rows.iloc[0]), **(_long(rows) if label else dict(trouble=f'{len(rows)} of the points have no label')))
+            for (film, label), rows in t.groupby(['image', 'label'], sort=False)]
 
 # %% ../nbs/05_convert.ipynb #c026
 _BUU_NAME = re.compile(r'(?P<number>\d+)-(?P<sex>[FM])-(?P<age>\d+)Y\d*', re.I)
@@ -306,6 +318,8 @@ def _outline_trouble(points, shape) -> tuple[str, str]|None:
                        'are x and y swapped?' if not off(p[:, ::-1]) else 'was it drawn on a film of another size?')
     return None
 
+_UNKNOWN = "say what it means in `levels` (--level), as in levels={'body': 'L1'}, or {'body': None} (--level body=) where the level is unknown; or put it into `ignore` (--ignore)"
+
 @dataclass
 class _Film:
     "What is known of one film before anything is written."
@@ -331,7 +345,7 @@ def _film_problems(name, bodies, masks) -> list[dict]:
     found, levels = [], [l for _, l in bodies if l]
     for l in sorted({l for l in levels if levels.count(l) > 1}): found.append(problem('', name, l, f'level {l} is drawn {levels.count(l)} times', 'keep one, or rename the other'))
     number = [int(l[1:]) + 12*(l[0] == 'L') for l in levels]
-    if len(number) > 1 and (np.diff(number) < 0).all(): found.append(problem('', name, None, f"levels run upwards, {levels[-1]} above {levels[0]} is wanted", 'is y counted from the bottom? then y_up=True'))
+    if len(number) > 1 and (np.diff(number) < 0).all(): found.append(problem('', name, None, f"levels run upwards, {levels[-1]} above {levels[0]} is wanted", 'is y counted from the bottom? then y_up=True (--y-up)'))
     elif len(number) > 1 and (np.diff(number) < 0).any() and not found: found.append(problem('', name, None, f"levels from the top: {', '.join(levels)}", 'correct the labels'))
     centres = np.array([_centre(m) for m in masks])
     if len(centres) > 2 and np.ptp(centres[:, 1]) > 2*np.ptp(centres[:, 0]): found.append(problem('', name, None, 'the spine lies on its side', 'are x and y swapped, or is the film turned?'))
@@ -348,14 +362,16 @@ def _look_at(image, annotations, files, patient, levels, ignore, origin, y_up) -
     if not annotations: return None, []
     if len(paths) != 1: return None, [problem('', image or annotations[0].source, None, f'{len(paths)} films of that name' if paths else 'there is no such film', 'names of annotations and films must match, but for folder and suffix')]
     name = re.search(patient, _stem(image))
-    if not name: return None, [problem('', image, None, f'pattern {patient!r} does not match the name', 'give a `patient` pattern that finds the patient in every file name')]
+    if not name: return None, [problem('', image, None, f'pattern {patient!r} does not match the name', 'give a `patient` pattern (--patient) that finds the patient in every file name')]
     try: shape = tuple(_header(paths[0]).GetSize()[1::-1])
     except RuntimeError: return None, [problem('', image, None, 'the film cannot be read', 'is the file whole?')]
+    if other := sorted({a.shape for a in annotations} - {None, shape}):
+        return None, [problem('', image, f'{w} x {h}', f'is the size that was drawn on (width x height), and the film is {shape[1]} x {shape[0]}', 'was the film resized? give the films that were drawn on, or correct the size in the file') for h, w in other]
     problems, usable = [], []
     for a in annotations:
         level = levels.get(a.label, level_of(a.label))
         found = _body_problems(a, shape, origin, y_up)
-        if not found and level is None and a.label not in levels: found = [problem('', a.source, a.label, f'label {a.label!r} is no level', "say what it means in `levels`, as in levels={'body': None} where the level is unknown, or put it into `ignore`")]
+        if not found and level is None and a.label not in levels: found = [problem('', a.source, a.label, f'label {a.label!r} is no level', _UNKNOWN)]
         problems += found
         if not found: usable.append((a, level))
     masks = [annotation_mask(a, shape, origin, y_up) for a, _ in usable]
@@ -400,6 +416,8 @@ def write_cohort(
 ) -> Path: # of manifest.csv
     "Films, masks and manifest of a cohort. Raises `CohortError` with every problem, before anything is written."
     out, images, levels = Path(out), Path(images), levels or {}
+    _offset(origin) # raises where it is neither
+    if bad := [l for l in levels.values() if l and level_of(l) != l]: raise AnnotationError(f"levels: {bad[0]!r} is no level; T1 to T12, L1 to L6, or nothing where it is unknown")
     if out.exists(): raise AnnotationError(f"{out} exists; give a new name or move it away: nothing is overwritten")
     files = {}
     for path in sorted(p for p in images.rglob('*') if p.name.lower().endswith(_FILMS)): files.setdefault(_stem(path.name), []).append(path)

@@ -43,7 +43,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from tqdm.auto import tqdm
 
-from .cohort import MANIFEST, READINGS, CohortError, _manifest_path, _read_table, _resolve, _rows, problem, problem_table
+from .cohort import MANIFEST, READINGS, CohortError, Manifest, _read_table, _resolve, _rows, _to_numbers, problem, problem_table, read_manifest
 from .reading import dicom_spacing
 
 # %% ../nbs/06_deidentify.ipynb #c005
@@ -497,7 +497,7 @@ def _findings(parts, needles) -> list[tuple[str, str]]: # (where, needle)
     "Needles in the parts of one file."
     texts, *blobs = parts
     hits = needles.in_text('\n'.join(texts.values()))
-    found = [(where, n) for n in hits for where, text in texts.items() if n in needles.in_text(text)] if hits else []
+    found = [(where, n) for n in sorted(hits) for where, text in texts.items() if n in needles.in_text(text)] if hits else []
     for where, blob, shortest in zip(('header bytes', 'compressed pixels', 'pixels'), blobs, (_HEADER, _COMPRESSED, _PIXELS)):
         found += [(where, n) for n in sorted(needles.in_bytes(blob, shortest))]
     return found
@@ -641,8 +641,6 @@ def deidentify_files(
     return pd.DataFrame([(name, str(p)) for p, (name, _) in plan.items()], columns=['file', 'source'])
 
 # %% ../nbs/06_deidentify.ipynb #c074
-_KEPT = (*MANIFEST.columns, *(c for c in ('exclusion',) if c not in MANIFEST.columns))
-
 @dataclass(frozen=True)
 class Deidentified:
     "What `deidentify_cohort` did."
@@ -655,51 +653,50 @@ class Deidentified:
 
     def __str__(self): return '\n'.join([f'{self.patients} patients, {self.films} films, {self.masks} masks in {self.folder}', *(f'- {n}' for n in self.notes)])
 
-def _excluded(table) -> np.ndarray:
-    "Rows that left the study; they may lack image, mask and vertebra_id."
-    return table.exclusion.notna().to_numpy() if 'exclusion' in table else np.zeros(len(table), bool)
+def _checked(manifest, allow_outside) -> tuple[Manifest, list[dict]]: # the manifest, and all that is wrong with it
+    "A manifest as `cohort` reads it. Raises `CohortError` where it cannot be followed any further."
+    found = read_manifest(manifest, require_class=False, allow_outside=allow_outside)
+    problems = [p for p in found.problems if p['severity'] == 'error' and p['problem'] != 'is no setting of a cohort'] # such a setting is dropped, as a column is
+    if any(p['problem'] == 'column is missing' or p['file'] == 'cohort.yml' for p in problems): raise CohortError(found.path, problem_table(problems))
+    return found, problems
 
-def _missing(table, out) -> list[dict]:
-    "Cells that are needed and empty."
-    needed = [c for c in ('vertebra_id', 'patient_id', 'image', 'mask')]
-    absent = [problem('', c, None, 'column is missing', 'add it') for c in needed if c not in table]
-    if absent: return absent
-    problems = [p for c in needed for p in _rows(table, table[c].isna().to_numpy() & ~out, c, 'is empty', 'fill it in')]
-    return problems + _rows(table, (table.vertebra_id.duplicated() & table.vertebra_id.notna()).to_numpy(), 'vertebra_id', 'stands in more than one row', 'give every vertebra its own name')
-
-def _located(table, manifest, out, allow_outside):
-    "Absolute paths; an excluded row may name a file that was never there, or a patient that was not written down: it then has none."
-    table = table.copy()
-    for c in ('image', 'mask'):
-        here = [pd.notna(p) and pd.notna(who) and (Path(manifest).parent/p).is_file() for p, who in zip(table[c], table.patient_id)]
-        table[c] = table[c].mask(out & ~np.array(here, bool))
-    return _resolve(table, Path(manifest).parent, ['image', 'mask'], allow_outside)
+def _as_written(found, allow_outside) -> tuple[pd.DataFrame, int, list[dict]]: # all rows as text; paths lost; problems
+    "The cells as they stand in the manifest, paths absolute. A row that was set aside may name a file that was never there: it then has none."
+    text = _read_table(found.path)
+    named = text.loc[found.screened.index]
+    aside, _ = _resolve(named, found.path.parent, ['image', 'mask'], allow_outside)
+    lost = int((named[['image', 'mask']].notna() & aside[['image', 'mask']].isna()).sum().sum())
+    table = pd.concat([text.loc[found.table.index].assign(image=found.table['image'], mask=found.table['mask']), aside]).sort_index()
+    return table, lost, _to_numbers(aside.filter(['age']), MANIFEST)[1] # an age that is no number cannot be capped
 
 # %% ../nbs/06_deidentify.ipynb #c075
-def _add_names(plan, rows, column, folder, key) -> list[dict]: # problems
+def _add_names(plan, rows, column, folder, key, file='manifest') -> list[dict]: # problems
     "Extend `plan` (source -> (target, patient)) by the files in a column."
     problems, count = [], {}
     for target, patient in plan.values(): count[patient, target.split('/')[0]] = count.get((patient, target.split('/')[0]), 0) + 1
-    for i, (path, patient) in enumerate(zip(rows[column], rows.patient_id)):
+    for row, path, patient in zip(rows.index, rows[column], rows.patient_id):
         if pd.isna(path) or pd.isna(patient): continue
         if path in plan:
-            if plan[path][1] != patient: problems.append(problem(i + 2, column, path, 'belongs to two patients', 'a file must be of one patient, for its new name is'))
+            if plan[path][1] != patient: problems.append(problem(row, column, path, 'belongs to two patients', 'a file must be of one patient, for its new name is', file=file))
             continue
         count[patient, folder] = count.get((patient, folder), 0) + 1
         plan[path] = (f'{folder}/{pseudonym(patient, key)}_{count[patient, folder]}{_suffix(path)}', patient)
     return problems
 
-def _vertebrae(table, key) -> dict: # old vertebra_id -> new
-    "New vertebra ids: the pseudonym and a running number."
-    rows = table[table.vertebra_id.notna() & table.patient_id.notna()]
-    numbers = rows.groupby('patient_id', sort=False).cumcount() + 1
-    return {v: f'{pseudonym(p, key)}_v{n}' for v, p, n in zip(rows.vertebra_id, rows.patient_id, numbers)}
+def _vertebrae(ids, held) -> dict: # old vertebra_id -> new
+    "New vertebra ids: those that the key file holds, and running numbers from there on."
+    known = {old: new for new, old in held.get('vertebrae', {}).items()}
+    last = max((int(new[1:]) for new in known.values() if re.fullmatch(r'V\d+', new)), default=0)
+    fresh = [v for v in dict.fromkeys(ids) if v not in known]
+    known |= {v: f'V{last + n:04d}' for n, v in enumerate(fresh, 1)}
+    return {v: known[v] for v in ids}
 
 def _with_oldest(table) -> tuple[pd.DataFrame, int]: # the table, how many ages were changed
     "Ages over 89 as 90, read as 90 or older."
     if 'age' not in table: return table, 0
-    old = pd.to_numeric(table.age, errors='coerce') >= OLDEST
-    return table.assign(age=table.age.mask(old, str(OLDEST))), int((old & (table.age.astype(str) != str(OLDEST))).sum())
+    ages = _to_numbers(table[['age']], MANIFEST)[0].age
+    old = (ages >= OLDEST).fillna(False).astype(bool)
+    return table.assign(age=table.age.mask(old, str(OLDEST))), int((old & (ages != OLDEST)).sum())
 
 def _cells(table, columns, needles, source) -> list[dict]:
     "Free text of a table with a name in it."
@@ -710,69 +707,57 @@ def _renamed(rows, plan, vertebrae, key, columns):
     "A table with new ids and paths, only the columns of the contract, in their order."
     names = {p: t for p, (t, _) in plan.items()}
     new = rows.assign(**{c: rows[c].map(names) for c in ('image', 'mask') if c in rows}, vertebra_id=rows.vertebra_id.map(vertebrae))
-    if 'patient_id' in columns: new['patient_id'] = rows.patient_id.map(lambda p: pseudonym(p, key), na_action='ignore')
+    if 'patient_id' in columns: new['patient_id'] = rows.patient_id.map(lambda p: pseudonym(p, key))
     return new[[c for c in new if c in columns]]
-
-def _read_readings(manifest, table, allow_outside):
-    "`readings.csv` beside the manifest with the patient of each row, or None; and its problems."
-    path = Path(manifest).with_name('readings.csv')
-    if not path.is_file(): return None, []
-    rows = _read_table(path)
-    if absent := [problem('', c, None, 'column is missing', 'add it', file='readings') for c in ('vertebra_id', 'mask') if c not in rows]: return None, absent
-    problems = _rows(rows, (~rows.vertebra_id.isin(table.vertebra_id)).to_numpy(), 'vertebra_id', 'is not in the manifest', 'readings must name vertebrae of the manifest', file='readings')
-    rows, more = _resolve(rows, path.parent, ['mask'], allow_outside, 'readings')
-    return rows.assign(patient_id=rows.vertebra_id.map(table.dropna(subset='vertebra_id').set_index('vertebra_id').patient_id.to_dict())), problems + more
 
 def _card_of(manifest) -> dict:
     "`cohort.yml`, as far as the contract goes."
-    path = Path(manifest).with_name('cohort.yml')
+    path = manifest.with_name('cohort.yml')
     return {k: v for k, v in (yaml.safe_load(path.read_text(encoding='utf-8')) or {}).items() if k in ('name', 'synthetic', 'label')} if path.is_file() else {}
 
 def _notes(table, capped, dropped, held_back) -> list[str]:
     "What changed that a number may depend on."
     return [*([f"{capped} age(s) over 89 are given as {OLDEST}, to be read as 90 or older (45 CFR 164.514(b)(2)(i)(C))"] if capped else []),
             *([f"columns dropped: {', '.join(dropped)}"] if dropped else []),
-            *([f"{held_back} excluded row(s) lost the path of a file that is not there or has no patient"] if held_back else []),
+            *([f"{held_back} path(s) in rows that were set aside lead to no file of the cohort and are left empty"] if held_back else []),
             *([] if 'split' in table else ['the manifest has no `split` column, and the 8:2 split follows from patient ids: it will differ from that of the original cohort']),
-            *(['`center` is kept as it is: ' + ', '.join(map(str, table.center.dropna().unique()[:6])) + '; write I, II, III if the name of a hospital must not be known'] if 'center' in table and not table.center.dropna().str.fullmatch(r'[IVX]+|[A-Z]|\d+').all() else [])]
+            *(['`center` is kept as it is: ' + ', '.join(map(str, table.center.dropna().unique()[:6])) + '; write I, II, III if the name of a hospital must not be known'] if not table.center.dropna().str.fullmatch(r'[IVX]+|[A-Z]|\d+').all() else [])]
 
 # %% ../nbs/06_deidentify.ipynb #c078
 @dataclass
 class _Source:
     "A cohort as it was read, and all that was decided before the first byte is written."
-    table:pd.DataFrame          # the manifest, paths absolute
-    readings:pd.DataFrame|None
+    table:pd.DataFrame          # the manifest as text, paths absolute; index: row of the spreadsheet
+    readings:pd.DataFrame|None  # with the patient of each row
     card:dict                   # of cohort.yml
     plan:dict                   # source -> (target, patient)
     survey:Survey
     needles:Needles
-    lost:int                    # files that excluded rows name in vain
+    lost:int                    # files that rows which were set aside name in vain
 
 def _plan_cohort(table, readings, key) -> tuple[dict, list]: # source -> (target, patient); problems
     "A new name for every film and mask of a cohort."
     plan = {}
     problems = _add_names(plan, table, 'image', 'images', key)
-    for rows in (table, readings):
-        if rows is not None: problems += _add_names(plan, rows, 'mask', 'masks', key)
+    problems += _add_names(plan, table, 'mask', 'masks', key)
+    if readings is not None: problems += _add_names(plan, readings, 'mask', 'masks', key, 'readings')
     return plan, problems
 
 def _prepare(manifest, key, allow_outside, ignore, progress) -> _Source:
     "Read and survey a cohort. Raises `CohortError` with every problem."
-    manifest = _manifest_path(manifest)
-    table = _read_table(manifest)
-    if problems := _missing(table, _excluded(table)): raise CohortError(manifest, problem_table(problems))
-    named = table[['image', 'mask']].notna().sum().sum()
-    table, problems = _located(table, manifest, _excluded(table), allow_outside)
-    readings, more = _read_readings(manifest, table, allow_outside); problems += more
+    found, problems = _checked(manifest, allow_outside)
+    table, lost, more = _as_written(found, allow_outside); problems += more
+    owner = dict(zip(found.table.vertebra_id, found.table.patient_id))
+    readings = None if found.readings is None else found.readings.assign(patient_id=found.readings.vertebra_id.map(owner))
     plan, more = _plan_cohort(table, readings, key); problems += more
-    survey, card = survey_files([p for p in plan if Path(p).is_file()], progress), _card_of(manifest)
+    survey, card = survey_files([p for p in plan if Path(p).is_file()], progress), _card_of(found.path)
     if card.get('synthetic'): ignore = (*ignore, *re.split(r'[\W_]+', str(card.get('name', '')))) # nobody is called PHANTOM
     needles = Needles([*survey.needles, *table.patient_id.dropna()], {*ignore, *survey.harmless()})
     problems += [problem('', 'image or mask', None, f'{p}: {what}', way_out) for p, what, way_out in survey.problems]
-    problems += _cells(table, [c for c in _KEPT if c not in ('vertebra_id', 'patient_id', 'image', 'mask')], needles, 'the manifest')
+    problems += _cells(table, [c for c in MANIFEST.columns if c not in ('vertebra_id', 'patient_id', 'image', 'mask')], needles, 'the manifest')
     problems += _cells(pd.DataFrame([card]), ('name', 'label'), needles, 'cohort.yml')
-    if problems: raise CohortError(manifest, problem_table(problems))
-    return _Source(table, readings, card, plan, survey, needles, int(named - table[['image', 'mask']].notna().sum().sum()))
+    if problems: raise CohortError(found.path, problem_table(problems))
+    return _Source(table, readings, card, plan, survey, needles, lost)
 
 def _write_tables(folder, source, new, vertebrae, key):
     "`manifest.csv`, and `readings.csv` and `cohort.yml` where they were."
@@ -782,7 +767,7 @@ def _write_tables(folder, source, new, vertebrae, key):
 
 # %% ../nbs/06_deidentify.ipynb #c079
 def deidentify_cohort(
-    manifest:str|Path,               # CSV or Excel; `readings.csv` and `cohort.yml` beside it are taken along
+    manifest:str|Path,               # CSV or Excel; `readings.csv` (or .xlsx) and `cohort.yml` beside it are taken along
     out:str|Path,                    # a new folder
     key_file:str|Path|None=None,     # keeps key and tables of ids, outside `out`; without it nobody can go back
     keep_characteristics:bool=False, # sex and age (90 or older as 90) may stay in DICOM headers; the manifest's columns always stay
@@ -793,20 +778,20 @@ def deidentify_cohort(
     "A copy of a cohort without identity (PS3.15 Annex E). All or nothing. Raises `CohortError` with every problem, or `DeidentificationError`; warns `BurnedInWarning`."
     key, held = _open_key(key_file, out)
     source = _prepare(manifest, key, allow_outside, ignore, progress)
-    table, plan, needles, vertebrae = source.table, source.plan, source.needles, _vertebrae(source.table, key)
-    new, capped = _with_oldest(_renamed(table, plan, vertebrae, key, _KEPT))
+    table, plan, needles, vertebrae = source.table, source.plan, source.needles, _vertebrae(source.table.vertebra_id.dropna(), held)
+    new, capped = _with_oldest(_renamed(table, plan, vertebrae, key, MANIFEST.columns))
     with _scratch(out) as folder:
         for path, (name, patient) in tqdm(plan.items(), disable=not progress, desc='files'):
             (folder/name).parent.mkdir(exist_ok=True)
             clean_file(path, folder/name, key, patient, keep_characteristics, needles)
         _write_tables(folder, source, new, vertebrae, key)
         _believe(folder, needles, {name: p for p, (name, _) in plan.items()}, progress)
-        _save_key(key_file, key, held, {pseudonym(p, key): p for p in table.patient_id.dropna().unique()}, {v: k for k, v in vertebrae.items()})
+        _save_key(key_file, key, held, {pseudonym(p, key): p for p in table.patient_id.unique()}, {v: k for k, v in vertebrae.items()})
     _warn_unclear([plan[p][0] for p in source.survey.unclear])
-    dropped, films = [c for c in table if c not in _KEPT], sum(n.startswith('images/') for n, _ in plan.values())
+    dropped, films = [c for c in table if c not in MANIFEST.columns], sum(n.startswith('images/') for n, _ in plan.values())
     return Deidentified(str(out), table.patient_id.nunique(), films, len(plan) - films, dropped, _notes(new, capped, dropped, source.lost))
 
-# %% ../nbs/06_deidentify.ipynb #c089
+# %% ../nbs/06_deidentify.ipynb #c092
 _ACQUISITION = ('Modality', 'Manufacturer', 'ManufacturerModelName', 'DetectorType', 'KVP', 'Exposure', 'ExposureInuAs', 'ExposureTime', 'XRayTubeCurrent', 'DistanceSourceToDetector',
                 'Grid', 'ImagerPixelSpacing', 'PixelSpacing', 'EstimatedRadiographicMagnificationFactor', 'Rows', 'Columns', 'BitsStored', 'PhotometricInterpretation',
                 'PresentationIntentType', 'LossyImageCompression')
@@ -838,7 +823,7 @@ def _acquisition(path) -> dict | None:
                 'Matrix, rows x columns': f"{ds.get('Rows')} x {ds.get('Columns')}", 'Bits stored': _text(ds, 'BitsStored'), 'Photometric interpretation': _text(ds, 'PhotometricInterpretation'),
                 'Transfer syntax': syntax.name if syntax else None, 'Lossy compression': {'00': 'no', '01': 'yes'}.get(_text(ds, 'LossyImageCompression')), 'Presentation intent': _text(ds, 'PresentationIntentType')}
 
-# %% ../nbs/06_deidentify.ipynb #c090
+# %% ../nbs/06_deidentify.ipynb #c093
 def _summary(values) -> str: # of one characteristic over the films of a centre
     "Median (range) of numbers, `value (n)` of categories, and how many films do not say."
     known = values.dropna()

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+from typer.testing import CliRunner
 
 from ovf_dlr import convert
+from ovf_dlr.cli import app
 from ovf_dlr.cohort import CohortError
 from ovf_dlr.convert import Annotation, AnnotationError, annotation_mask, read_coco, read_labelme, read_landmarks_csv, write_cohort
 from ovf_dlr.morphometry import vertebral_heights
@@ -107,3 +109,55 @@ def test_two_films_of_one_name_are_not_mixed_up(tmp_path):
     film(tmp_path/'in/AP'); film(tmp_path/'in/LA')
     with pytest.raises(CohortError, match='2 films of that name'): write_cohort([Annotation('p1', 'L1', [BODY])], tmp_path/'in', tmp_path/'out')
     assert write_cohort([Annotation('p1', 'L1', [BODY])], tmp_path/'in/LA', tmp_path/'out').is_file()
+
+
+def coco(path, height, width):
+    path.write_text(json.dumps(dict(images=[dict(id=1, file_name='p1.png', height=height, width=width)], categories=[dict(id=1, name='L1')],
+                                    annotations=[dict(id=1, image_id=1, category_id=1, segmentation=[BODY.ravel().tolist()])])))
+    return read_coco(path)
+
+
+def labelme(path, height, width):
+    path.write_text(json.dumps(dict(imagePath='p1.png', imageHeight=height, imageWidth=width, shapes=[dict(label='L1', points=BODY.tolist())])))
+    return read_labelme(path)
+
+
+@pytest.mark.parametrize('drawn', [coco, labelme])
+def test_outlines_of_another_size_are_not_laid_on_the_film(drawn, tmp_path):
+    "The outline lies on the film all the same, and would be a mask at the wrong place."
+    folder = film(tmp_path/'in', size=(800, 1000))
+    for height, width in ((500, 400), (1000, 800), (1600, 2000)):
+        with pytest.raises(CohortError, match=rf"'{width} x {height}': is the size that was drawn on .* film is 1000 x 800; was the film resized"):
+            write_cohort(drawn(tmp_path/'a.json', height, width), folder, tmp_path/'out')
+    for k, silent in enumerate(((800, 1000), (None, None), (0, 0), ('?', 1000), (float('inf'), 1))):
+        assert write_cohort(drawn(tmp_path/'a.json', *silent), folder, tmp_path/f'out{k}').is_file()
+
+
+def long_csv(path, **points):
+    "Points by label, in the long layout."
+    pd.DataFrame([dict(image='p1.png', label=label, x=x, y=y) for label, body in points.items() for x, y in body]).to_csv(path, index=False)
+    return path
+
+
+def test_points_without_a_label_are_a_problem(tmp_path):
+    folder = film(tmp_path/'in', size=(240, 100))
+    pd.concat([pd.read_csv(long_csv(tmp_path/'a.csv', L1=BODY)), pd.DataFrame([dict(image='p1.png', x=x, y=y) for x, y in BODY + (0, 70)]), pd.DataFrame([dict(label='L3', x=5, y=5)])]).to_csv(tmp_path/'b.csv', index=False)
+    with pytest.raises(CohortError, match='b.csv, row 6.*4 of the points have no label') as caught: write_cohort(read_landmarks_csv(tmp_path/'b.csv'), folder, tmp_path/'out')
+    assert 'there is no such film' in set(caught.value.problems.problem)
+    assert len(pd.read_csv(write_cohort(read_landmarks_csv(tmp_path/'b.csv'), folder, tmp_path/'out', skip=True))) == 1
+
+
+def test_the_command_has_every_way_out_that_it_names(tmp_path):
+    "Labels of one's own, labels to pass over, where (0, 0) is: as the messages suggest."
+    folder, source = film(tmp_path/'in', size=(260, 100)), long_csv(tmp_path/'a.csv', body=BODY, sacrum=BODY + (0, 70), vert_2=BODY + (0, 140))
+    def run(out, *more): return CliRunner().invoke(app, ['convert', '--format', 'csv', '--annotations', str(source), '--images', str(folder), '--out', str(tmp_path/out), *more])
+    refused = run('out')
+    assert refused.exit_code == 2 and all(w in refused.output for w in ('--level body=', '--ignore')) and not (tmp_path/'out').exists()
+    usual = ('--level', 'body=', '--level', 'vert_2=L2', '--ignore', 'sacrum', '--ignore', 'S1')
+    assert run('corner', *usual).exit_code == 0 and run('centre', *usual, '--origin', 'centre').exit_code == 0
+    assert pd.read_csv(tmp_path/'corner/manifest.csv').level.fillna('').tolist() == ['', 'L2']
+    corner, centre = (read(tmp_path/k/'masks/p1.nii.gz') for k in ('corner', 'centre'))
+    np.testing.assert_array_equal(centre == 1, annotation_mask(Annotation('', '', [BODY]), (260, 100), 'centre'))
+    assert (corner != centre).any()
+    for more, message in ((('--level', 'body'), "'body' has no `=`"), (('--level', 'body=first'), "'first' is no level"), (('--origin', 'middle'), "origin 'middle'")):
+        assert (wrong := run('out', *more)).exit_code == 2 and message in wrong.output, wrong.output

@@ -19,7 +19,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 
 import ovf_dlr.deidentify as module
-from ovf_dlr.cohort import CohortError
+from ovf_dlr.cohort import CohortError, read_manifest
 from ovf_dlr.deidentify import (BurnedInWarning, DeidentificationError, acquisition_table, deidentify, deidentify_cohort, deidentify_files, identity_left, new_key,
                                 verify_deidentified)
 from ovf_dlr.phantom import write_dicom, DETECTORS
@@ -316,3 +316,72 @@ def test_the_new_cohort_is_a_cohort(freed):
     assert {case.mask.sum() for _, case in load_cases(table)} == {400}
     s1 = acquisition_table(table)
     assert s1.loc["No DICOM header"].tolist() == ["0", "2"] and s1.loc["Manufacturer"].iloc[0] == "Acme (4)"
+
+
+def test_the_copy_is_no_worse_a_manifest(hospital, freed):
+    "Errors and warnings of the copy are those of the original, less what de-identification mends."
+    def said(folder):
+        found = read_manifest(folder, require_class=False)
+        return {(p["severity"], p["column"], p["problem"]) for p in found.problems if p["file"] != "cohort.yml"}, found
+    (before, old), (after, new) = said(hospital), said(freed[0])
+    assert {p for _, _, p in before - after} == {"12 of 12 ids repeat the patient_id, and tables of predictions name vertebrae"} and not after - before
+    assert new.usable and len(new.readings) == len(old.readings) == 4 and new.screened.exclusion.tolist() == old.screened.exclusion.tolist()
+
+
+CELLS = {  # what is changed in the manifest: is it a cohort?
+    "set aside without a film": (dict(included=(0, "no"), image=(0, None), mask=(0, None), vertebra_id=(0, None)), True),
+    "set aside, spelt otherwise": (dict(included=(0, "N"), image=(0, "was never there.dcm")), True),
+    "set aside, with its film": (dict(exclusion=(1, "metastasis")), True),
+    "set aside, nobody's": (dict(included=(0, "no"), patient_id=(0, None)), False),
+    "set aside and not": (dict(included=(0, "yes"), exclusion=(0, "metastasis")), False),
+    "decimal comma": (dict(age=(11, "93,5")), True),
+    "no age": (dict(age=(11, "93 years")), False),
+    "no class": (dict(fracture_class=(3, "Harrow")), False),
+    "no centre": (dict(center=(3, None)), False),
+}
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_one_contract(case, hospital, tmp_path):
+    "What `cohort` takes is de-identified, and what it refuses is refused, row by row."
+    changes, fine = CELLS[case]
+    table = pd.read_csv(hospital / "manifest.csv", dtype=object).assign(included=None)
+    for column, (row, value) in changes.items(): table.loc[row, column] = value
+    shutil.copytree(hospital, tmp_path / "in")
+    (tmp_path / "in/readings.csv").unlink(); (tmp_path / "in/cohort.yml").unlink()
+    (tmp_path / "in/manifest.csv").write_text("\n\n" + table.to_csv(index=False))
+    found = read_manifest(tmp_path / "in", require_class=False)
+    assert found.usable == fine
+    if not fine:
+        with pytest.raises(CohortError) as caught: deidentify_cohort(tmp_path / "in", tmp_path / "out")
+        error = lambda p: (p["row"], p["column"], p["problem"])
+        assert {error(p) for p in found.problems if p["severity"] == "error"} == {error(p) for p in caught.value.problems.to_dict("records")}
+        return
+    deidentify_cohort(tmp_path / "in", tmp_path / "out")
+    again = read_manifest(tmp_path / "out", require_class=False)
+    assert again.usable and again.table.age.max() <= 90 and len(again.screened) == len(found.screened) and len(again.table) == len(found.table)
+
+
+def test_a_cohort_grows_and_keeps_its_ids(hospital, freed, tmp_path):
+    "Whatever the order of the rows, and with ids of another form in the key file."
+    key = freed[1]
+    key["vertebrae"]["PAAAAAAAAAA_v1"] = key["vertebrae"].pop("V0003")
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    shutil.copytree(hospital, tmp_path / "in")
+    table = pd.read_csv(hospital / "manifest.csv", dtype=object)
+    more = table.iloc[[0]].assign(vertebra_id="another", level="L2")
+    pd.concat([more, table.iloc[::-1]]).to_csv(tmp_path / "in/manifest.csv", index=False)
+    deidentify_cohort(tmp_path / "in", tmp_path / "out", tmp_path / "key.json")
+    new, held = pd.read_csv(tmp_path / "out/manifest.csv").vertebra_id.dropna().tolist(), json.loads((tmp_path / "key.json").read_text())["vertebrae"]
+    assert new[0] == "V0013" and held["V0013"] == "another"
+    assert [held[v] for v in new[1:]] == table.vertebra_id.dropna().tolist()[::-1] and {v: held[v] for v in key["vertebrae"]} == key["vertebrae"]
+
+
+def test_readings_from_excel_come_along(hospital, tmp_path):
+    shutil.copytree(hospital, tmp_path / "in")
+    readings = pd.read_csv(tmp_path / "in/readings.csv", dtype=object)
+    readings.to_excel(tmp_path / "in/readings.xlsx", index=False); (tmp_path / "in/readings.csv").unlink()
+    deidentify_cohort(tmp_path / "in", tmp_path / "out")
+    assert len(read_manifest(tmp_path / "out", require_class=False).readings) == len(readings)
+    readings.assign(mask=pd.read_csv(hospital / "manifest.csv")["mask"][0]).to_excel(tmp_path / "in/readings.xlsx", index=False)
+    with pytest.raises(CohortError, match="readings row 2, mask.*belongs to two patients"): deidentify_cohort(tmp_path / "in", tmp_path / "out2")
