@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pydicom
-from scipy.ndimage import binary_dilation, binary_erosion, gaussian_gradient_magnitude, label
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, label
 from tqdm.auto import tqdm
 
 from .cohort import Cohort, Manifest, problem, problem_table
@@ -37,16 +37,25 @@ def _body(mask, spacing) -> dict:
 TURNS = {'as it is': lambda m: m, 'left and right exchanged': lambda m: m[:, ::-1], 'upside down': lambda m: m[::-1], 'rotated by 180 degrees': lambda m: m[::-1, ::-1],
          'transposed': lambda m: m.T, 'rotated by 90 degrees': lambda m: m.T[:, ::-1], 'rotated by 270 degrees': lambda m: m.T[::-1], 'transposed and rotated by 180 degrees': lambda m: m.T[::-1, ::-1]}
 
+def _along_edges(gradient, mask) -> float:
+    "Mean of log(edge strength across the outline): strong all the way round counts for more than very strong in one place."
+    top, bottom, left, right = bounding_box(mask)
+    near = slice(max(0, top - 4), bottom + 4), slice(max(0, left - 4), right + 4)
+    m = mask[near]
+    outline, normal = m & ~binary_erosion(m), np.gradient(gaussian_filter(m.astype(float), 1.5))
+    across = abs(sum(g[near]*n for g, n in zip(gradient, normal)))/np.maximum(np.hypot(*normal), 1e-9)
+    return float(np.log(across[outline] + .1).mean())
+
 def edge_fit(
     pixels:np.ndarray, # (H, W) film
     mask:np.ndarray,   # (H, W) bool, one body or several
     size:int=300,      # work on a copy of about this many rows or columns
-) -> pd.Series: # for each of `TURNS` that keeps the film's size: mean gradient along the outline, over the film's mean
+) -> pd.Series: # for each of `TURNS` that keeps the film's size: mean log of the grey level's slope across the outline, over the film's mean slope
     "How well the outline of a mask follows the edges of its film, for each way of turning it."
     step = max(1, round(max(pixels.shape)/size))
-    edges, small = gaussian_gradient_magnitude(pixels[::step, ::step].astype(float), 1.), mask[::step, ::step]
-    fit = {name: edges[m & ~binary_erosion(m)].mean() for name, turn in TURNS.items() if (m := turn(small)).shape == small.shape and m.any()}
-    return pd.Series(fit, dtype=float)/max(edges.mean(), 1e-12)
+    gradient, small = np.gradient(gaussian_filter(pixels[::step, ::step].astype(float), 1)), mask[::step, ::step]
+    gradient = np.array(gradient)/max(np.hypot(*gradient).mean(), 1e-12)
+    return pd.Series({name: _along_edges(gradient, m) for name, turn in TURNS.items() if (m := turn(small)).shape == small.shape and m.any()}, dtype=float)
 
 def _brighter(pixels, mask, spacing) -> float:
     "Grey level of a body over that of the tissue within some millimetres of it, in the film's standard deviations."
@@ -61,9 +70,8 @@ def _brighter(pixels, mask, spacing) -> float:
 # %% ../nbs/07_audit.ipynb #c014
 def _whose(film) -> dict:
     "The words of four letters or more in the name and number of a DICOM film's patient, and the tags that identify; neither leaves the audit."
-    if film.meta['format'] != 'DICOM': return dict(words=(), identity=())
-    ds = pydicom.dcmread(film.meta['path'], stop_before_pixels=True, specific_tags=['PatientName', 'PatientID', 'PatientIdentityRemoved'])
-    if ds.get('PatientIdentityRemoved') == 'YES': return dict(words=(), identity=())
+    if film.meta['format'] != 'DICOM' or film.meta['identity_removed']: return dict(words=(), identity=())
+    ds = pydicom.dcmread(film.meta['path'], stop_before_pixels=True, specific_tags=['PatientName', 'PatientID'])
     return dict(words=tuple(w.lower() for t in ('PatientName', 'PatientID') for w in re.split(r'[\^=\s]+', str(ds.get(t, ''))) if len(w) > 3), identity=tuple(identity_left(film.meta['path'])))
 
 # %% ../nbs/07_audit.ipynb #c016
@@ -168,7 +176,7 @@ def _center_problems(seen) -> list[dict]:
     for center, v in own.groupby('center', sort=False):
         odd = lambda column, text, way_out: found.append(problem('', column, None, f'center {center}: {text}', way_out, 'warning'))
         films, turns = v.drop_duplicates('image'), v.turn.dropna().value_counts()
-        if turns.sum() >= _MANY and turns.index[0] != 'as it is':
+        if turns.sum() >= _MANY and turns.index[0] != 'as it is' and turns.iloc[0] > turns.sum()/2:
             odd('mask', f'in {turns.iloc[0]} of {turns.sum()} films the outlines follow the film best when {turns.index[0]}', 'were the masks turned on export? Look at the contact sheet')
         if len(v) >= _MANY and (dark := (v.brighter < 0).mean()) > .75:
             odd('image', f'{dark:.0%} of the bodies are darker than what surrounds them', 'are the films negatives? Then the photometric interpretation is wrong; if these are no radiographs, never mind')

@@ -32,11 +32,8 @@ from .audit import audit
 from .cohort import flow_table, read_cohort, read_manifest
 from .convert import read_buu, read_coco, read_labelme, read_landmarks_csv, write_cohort
 from .deidentify import BurnedInWarning, deidentify_cohort, deidentify_files
-from .harmonise import SmallCentreWarning
 from .phantom import SIZES, make_cohort
-from .radiomics import SETTINGS
-from .reading import GEOMETRIES
-from .study import REPORTS, STAGES, Model, Settings, Study, data_folder, execute_report, hangs_on_backbone, inspection, read_settings, reading_choices, sweep, whole, write_artefacts
+from .reading import GEOMETRIES, reading_choices
 
 # %% ../nbs/16_cli.ipynb #c005
 app = typer.Typer(name='ovf-dlr', no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -69,6 +66,7 @@ def _folder(manifest) -> Path: return Path(manifest).resolve() if Path(manifest)
 
 def _settings(params, manifest, **given):
     "The parameter file, overruled by what was given on the command line."
+    from ovf_dlr.study import read_settings  # with scikit-learn and its kin, seconds
     if manifest: given |= dict(cohort=str(Path(manifest).resolve()), name=_folder(manifest).name)
     return read_settings(params, **{k: v for k, v in given.items() if v not in (None, False, ())})
 
@@ -85,6 +83,7 @@ def _compute(study, names):
 # %% ../nbs/16_cli.ipynb #c008
 def _jobs(settings, out):
     "Every report of a run as (report, folder, parameters, key): the cohort's, each backbone's, the comparison."
+    from ovf_dlr.study import REPORTS
     base = dict(params=str(Path(out) / 'settings.yml'))
     for name in REPORTS['cohort']: yield name, Path(out) / 'cohort', base
     for b in settings.backbones:
@@ -94,6 +93,7 @@ def _jobs(settings, out):
 
 def _report(name, folder, parameters):
     "One report in a worker process; returns its title and time."
+    from ovf_dlr.study import execute_report
     logging.getLogger('papermill').setLevel(logging.ERROR); warnings.simplefilter('ignore')
     start = time.perf_counter()
     execute_report(name, folder, **parameters)
@@ -117,12 +117,17 @@ def _refuse_other(settings, out):
 
 def _claim(settings, out):
     "Write the settings into the run's folder."
+    from ovf_dlr.study import sweep, whole
     sweep(out)
     with whole(Path(out) / 'settings.yml') as new: new.write_text(yaml.safe_dump(_plain(settings), sort_keys=False))
 
 # %% ../nbs/16_cli.ipynb #c013
-def write_index(settings:Settings, out:str|Path) -> Path:
+def write_index(
+    settings,     # of the run
+    out:str|Path, # its folder
+) -> Path:
     "`INDEX.md`: every table, figure and file of a run, with links."
+    from ovf_dlr.study import whole
     out, lines = Path(out), [f'# {settings.name}', '']
     for folder in ('cohort', *settings.backbones, *(['comparison'] if len(settings.backbones) > 1 else [])):
         lines += [f'## {folder}', '']
@@ -149,6 +154,7 @@ def run(
     n_jobs:Jobs=None,
 ):
     "Run the whole study: every stage, every table and figure, one model per backbone."
+    from ovf_dlr.study import STAGES, Study, data_folder, hangs_on_backbone, write_artefacts
     start = time.perf_counter()
     with clear_errors():
         settings = _settings(params, manifest, backbones=tuple(backbone or ()), label=label, protocol=protocol, seed=seed, allow_outside=allow_outside, spacing=spacing, mask_geometry=mask_geometry, voi_lut=voi_lut)
@@ -205,8 +211,9 @@ def check(
     "Check a cohort: everything that is wrong or odd at once, or the flow of patients into the sets."
     with clear_errors():
         found = read_manifest(manifest, seed, require_class=not unlabelled, allow_outside=allow_outside, **reading_choices(spacing, mask_geometry or 'strict', voi_lut))
-        seen = audit(found, SETTINGS['min_pixels'], resample_mm, n_jobs or joblib.cpu_count(), sys.stderr.isatty())
+        seen = audit(found, resample_mm=resample_mm, n_jobs=n_jobs or joblib.cpu_count(), progress=sys.stderr.isatty())
         if report:
+            from ovf_dlr.study import whole
             with whole(report) as new: seen.problems.to_csv(new, index=False)
         if len(seen.problems): _show_problems(seen.problems)
         counts = f"{len(found.table)} rows, {len(seen.errors)} error{'s' * (len(seen.errors) != 1)}, {len(seen.warnings)} warning{'s' * (len(seen.warnings) != 1)}"
@@ -273,6 +280,7 @@ def phantom(
     seed:Annotated[int, typer.Option(help='Another seed, other patients.')]=0,
 ):
     "Make a simulated cohort of lateral radiographs."
+    from ovf_dlr.study import whole
     with clear_errors():
         if out.exists(): raise ValueError(f"'{out}' exists already; name a new folder")
         with whole(out) as new: make_cohort(new, size, seed=seed, progress=sys.stderr.isatty())
@@ -286,6 +294,8 @@ def predict(
     allow_outside:Outside=False, spacing:Spacing=None, mask_geometry:Geometry=None, n_jobs:Jobs=None,
 ):
     "Score new vertebrae with a trained model: three probabilities, the class and the DTL_Radscore."
+    from ovf_dlr.harmonise import SmallCentreWarning
+    from ovf_dlr.study import Model, inspection, whole
     with clear_errors():
         frozen = Model.load(model)
         cohort = read_cohort(manifest, require_class=False, allow_outside=allow_outside, **reading_choices(spacing or frozen.card['spacing'], mask_geometry or 'strict', frozen.card['voi_lut']))

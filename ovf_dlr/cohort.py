@@ -21,8 +21,6 @@ import pandas as pd
 import pandera.pandas as pa
 import yaml
 from matplotlib.patches import FancyBboxPatch
-from sklearn.model_selection import StratifiedGroupKFold
-from tableone import TableOne
 
 # %% ../nbs/00_cohort.ipynb #c005
 CLASSES = (0, 1, 2)
@@ -256,6 +254,7 @@ def split_by_patient(
     seed:int=0,         # decides which fifth of the patients becomes the internal set
 ) -> pd.Series: # split of each row
     "First centre 8:2 by patient into train and internal; the second centre external; the third prospective."
+    from sklearn.model_selection import StratifiedGroupKFold  # seconds, which workers that only open films do without
     centers = list(dict.fromkeys(table.center))
     if len(centers) > 3: raise ValueError(f"{len(centers)} centers ({', '.join(centers)}) and no `split` column; say in `split` which set each row belongs to")
     split = table.center.map(dict(zip(centers, ('train', 'external', 'prospective'))))
@@ -503,6 +502,7 @@ def baseline_table(
     cohort:Cohort,
 ) -> pd.DataFrame: # one row per characteristic and level, one column per split
     "Table 1: characteristics of the vertebrae in each split, mean (SD) or n (%), with tests across splits."
+    from tableone import TableOne  # brings scipy.stats along
     table = cohort.vertebrae.copy()
     if 'astlof' in table: table['astlof_group'] = pd.cut(table.astlof.astype(float), [-1, 3, 4, 8], labels=['0-3 points', '4 points', '5-8 points'])
     columns = [c for c in _BASELINE if c in table and table[c].notna().any()]

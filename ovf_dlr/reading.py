@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GEOMETRIES', 'ImageError', 'MissingSpacingWarning', 'Grid', 'Image', 'dicom_spacing', 'read_image', 'mismatch',
-           'onto_film', 'read_labels', 'pick_label', 'read_mask']
+           'onto_film', 'read_labels', 'pick_label', 'read_mask', 'reading_choices']
 
 # %% ../nbs/02_reading.ipynb #c003
 import gzip
@@ -139,7 +139,8 @@ def _grey_levels(ds, voi_lut) -> tuple[np.ndarray, dict]:
     "Modality transform, VOI transform if asked for, padding and inversion; what was done."
     stored, photometric = _decoded(ds), ds.PhotometricInterpretation
     if stored.ndim != 2: raise ImageError(f"{len(stored)} frames; a lateral radiograph has one, choose it and export it alone")
-    pixels = apply_modality_lut(stored, ds)
+    plain = 'ModalityLUTSequence' not in ds and float(ds.get('RescaleSlope', 1)) == 1 and float(ds.get('RescaleIntercept', 0)) == 0
+    pixels = stored if plain else apply_modality_lut(stored, ds)
     if voi_lut: pixels = apply_voi_lut(pixels, ds)
     pixels = pixels.astype(np.float32)
     if photometric == 'MONOCHROME1': pixels = pixels.max() + pixels.min() - pixels
@@ -157,7 +158,7 @@ def _read_dicom(path, voi_lut=False) -> tuple[np.ndarray, Grid, dict]:
         spacing, source, said = dicom_spacing(ds)
     except ImageError as e: raise ImageError(f"{path}: {e}") from e
     except Exception as e: raise ImageError(f"{path}: the DICOM header contradicts itself ({type(e).__name__}: {e}); export the film again") from e  # a damaged header can fail anywhere
-    return pixels, Grid(pixels.shape, said), dict(format='DICOM', **done, spacing_from=source, sop_instance=str(ds.get('SOPInstanceUID', '')))
+    return pixels, Grid(pixels.shape, said), dict(format='DICOM', **done, spacing_from=source, sop_instance=str(ds.get('SOPInstanceUID', '')), identity_removed=ds.get('PatientIdentityRemoved') == 'YES')
 
 def _dataset(path) -> pydicom.Dataset:
     "A DICOM object, or an `ImageError`: a damaged one can fail in any line of the parser."
@@ -294,7 +295,7 @@ def read_image(
     "Read a lateral radiograph. Raises `ImageError`; warns `MissingSpacingWarning` and assumes 1 mm where no pixel size is to be had."
     path = _exists(path)
     pixels, grid, meta = _reader(path)(path, voi_lut)
-    if not np.isfinite(pixels).all(): raise _not_finite(path, (~np.isfinite(pixels)).sum())
+    if not np.isfinite(pixels.sum(dtype=np.float64)): raise _not_finite(path, (~np.isfinite(pixels)).sum())
     found = grid.spacings[0] if meta['spacing_from'] != 'none' else None
     asked, fallback = _asked_spacing(spacing), None if found else _asked_spacing(spacing_if_missing)
     if found and asked is None and not _likely(found): raise ImageError(f"{path}: by its header a pixel measures {_mm(found)}, not between {_LIKELY_MM[0]} and {_LIKELY_MM[1]} mm; correct the header, or give a `spacing` column")
@@ -465,3 +466,9 @@ def read_mask(
 ) -> np.ndarray:  # (H, W) bool
     "Read one vertebral body. Raises `ImageError`."
     return pick_label(read_labels(path, film, geometry), label, path)
+
+# %% ../nbs/02_reading.ipynb #c043
+def reading_choices(spacing:float|None=None, mask_geometry:str='strict', voi_lut:bool=False) -> dict:
+    "How films are to be read, as columns for `read_cohort`; empty where nothing is unusual."
+    given = dict(spacing_if_missing=spacing, mask_geometry=mask_geometry, voi_lut=voi_lut)
+    return {k: v for k, v in given.items() if v not in (None, 'strict', False)}

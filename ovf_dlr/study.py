@@ -7,9 +7,9 @@ __all__ = ['PROTOCOLS', 'RESOURCES', 'STAGES', 'READERS', 'SCRATCH', 'TRUSTED', 
            'read_settings', 'Stage', 'stage', 'fingerprint', 'versions', 'hangs_on_backbone', 'inspection', 'radiomics',
            'second_readings', 'repeatability', 'harmonisation', 'center_accuracy', 'crops', 'network', 'embeddings',
            'Selection', 'selection', 'fused', 'radscore', 'searches', 'choice', 'chosen', 'predictions', 'performance',
-           'explanation', 'Weights', 'reading_choices', 'open_cohort', 'sweep', 'whole', 'write_json', 'Study',
-           'Comparison', 'save_table', 'save_figure', 'metrics', 'notes', 'provenance', 'methods', 'Model',
-           'write_artefacts', 'report_path', 'execute_report']
+           'explanation', 'Weights', 'open_cohort', 'sweep', 'whole', 'write_json', 'Study', 'Comparison', 'save_table',
+           'save_figure', 'metrics', 'notes', 'provenance', 'methods', 'Model', 'write_artefacts', 'report_path',
+           'execute_report']
 
 # %% ../nbs/15_study.ipynb #c004
 import difflib
@@ -56,7 +56,7 @@ from .phantom import make_cohort
 from .preprocess import crop_cohort
 from .radiomics import SETTINGS, extract_cohort, reading
 from .radiomics import repeatability as icc_table
-from .reading import GEOMETRIES, MissingSpacingWarning
+from .reading import GEOMETRIES, MissingSpacingWarning, reading_choices
 
 # %% ../nbs/15_study.ipynb #c006
 PROTOCOLS = ('strict', 'paper')
@@ -395,11 +395,6 @@ def _weights(name, given):
     from ovf_dlr.transfer import find_weights  # torch is loaded only where a file has to be found
     path = Path(find_weights(name, given))
     return Weights(name, path, hashlib.sha256(path.read_bytes()).hexdigest())
-
-def reading_choices(spacing:float|None=None, mask_geometry:str='strict', voi_lut:bool=False) -> dict:
-    "How films are to be read, as columns for `read_cohort`; empty where nothing is unusual."
-    given = dict(spacing_if_missing=spacing, mask_geometry=mask_geometry, voi_lut=voi_lut)
-    return {k: v for k, v in given.items() if v not in (None, 'strict', False)}
 
 def open_cohort(settings:Settings, progress:bool=False) -> Cohort:
     "The cohort that `settings` names; a phantom is made first if it is not there."
