@@ -793,7 +793,7 @@ def deidentify_cohort(
 
 # %% ../nbs/06_deidentify.ipynb #c092
 _ACQUISITION = ('Modality', 'Manufacturer', 'ManufacturerModelName', 'DetectorType', 'KVP', 'Exposure', 'ExposureInuAs', 'ExposureTime', 'XRayTubeCurrent', 'DistanceSourceToDetector',
-                'Grid', 'ImagerPixelSpacing', 'PixelSpacing', 'EstimatedRadiographicMagnificationFactor', 'Rows', 'Columns', 'BitsStored', 'PhotometricInterpretation',
+                'Grid', 'ImagerPixelSpacing', 'PixelSpacing', 'NominalScannedPixelSpacing', 'EstimatedRadiographicMagnificationFactor', 'Rows', 'Columns', 'BitsStored', 'PhotometricInterpretation',
                 'PresentationIntentType', 'LossyImageCompression')
 
 def _number(ds, keyword) -> float: # NaN where absent
@@ -833,15 +833,17 @@ def _summary(values) -> str: # of one characteristic over the films of a centre
     return text + (f'; not recorded ({len(values) - len(known)})' if len(known) < len(values) else '')
 
 def acquisition_table(
-    films:pd.DataFrame,  # columns `image` (paths) and `center`; a film with several rows counts once
+    films:pd.DataFrame,  # columns `image` (paths) and `center`; `spacing` and `spacing_if_missing` (mm) where the header was overruled; a film with several rows counts once
     n_jobs:int=1,        # processes
     progress:bool=False, # show a bar, one step per film
 ) -> pd.DataFrame: # rows: characteristic; columns: centre, with its number of films
     "Supplementary Table S1: devices and acquisition parameters, by centre, from DICOM headers."
     if absent := {'image', 'center'} - set(films): raise ValueError(f"the table has no column {', '.join(sorted(absent))}; acquisition_table wants `image` and `center`")
-    films = films[['image', 'center']].dropna(subset='image').drop_duplicates('image')
+    films = films.reindex(columns=['image', 'center', 'spacing', 'spacing_if_missing']).dropna(subset='image').drop_duplicates('image')
     if not len(films): raise ValueError('no film in the table; acquisition_table wants one path per row in `image`')
     headers = list(Parallel(n_jobs)(delayed(_acquisition)(p) for p in tqdm(films.image, disable=not progress, desc='headers')))
+    for header, r in zip(headers, films.itertuples()):
+        if header: header['Pixel size as used, mm'] = next((float(v) for v in (r.spacing, header['Pixel size as used, mm'], r.spacing_if_missing) if pd.notna(v)), np.nan)
     columns = {}
     for center in dict.fromkeys(films.center):
         mine = [h for h, c in zip(headers, films.center) if c == center]
