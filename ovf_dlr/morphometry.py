@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HeightError', 'rim', 'largest_quadrilateral', 'name_corners', 'VertebralHeights', 'vertebral_heights',
-           'anterior_from_orientation', 'anterior_from_film', 'Deformity', 'genant_grade', 'genant', 'measure_film',
-           'film_heights', 'height_features', 'height_table', 'plot_heights']
+           'anterior_from_orientation', 'Deformity', 'genant_grade', 'genant', 'measure_film', 'film_heights',
+           'height_features', 'height_table', 'plot_heights']
 
 # %% ../nbs/04_morphometry.ipynb #c003
 from dataclasses import dataclass, replace
@@ -180,7 +180,7 @@ class VertebralHeights:
 def _side(side, unknown_ok=False) -> str|None:
     "A valid side, or an error that says what to do."
     if side is None and unknown_ok: return None
-    if side is None: raise HeightError("which side is the front is not known from a mask; give anterior='left' or 'right' (`anterior_from_orientation`, `anterior_from_film`)")
+    if side is None: raise HeightError("which side is the front is not known from a mask; give anterior='left' or 'right' (`anterior_from_orientation`)")
     if side not in ('left', 'right'): raise HeightError(f"anterior {side!r}: the side of the picture that the patient faces, 'left' or 'right', or None where unknown")
     return side
 
@@ -270,36 +270,7 @@ def anterior_from_orientation(
     codes = orientation.split('\\') if isinstance(orientation, str) else list(orientation or [])
     return dict(A='right', P='left').get(str(codes[0])[:1].upper()) if codes else None
 
-# %% ../nbs/04_morphometry.ipynb #c040
-_FEWEST_BODIES = 3
-
-def _band(image, a, b, c, d, inner, outer) -> float:
-    "Mean grey of a band along the upper half of the wall a-b, between two distances (in depths, away from the wall c-d); NaN off the film."
-    s, t = np.meshgrid(np.linspace(.1, .5, 24), np.linspace(inner, outer, 24))
-    near, far = (p + (q - p)*s[..., None] for p, q in ((a, b), (c, d)))
-    row, col = np.rint((near + (near - far)*t[..., None]).reshape(-1, 2)).astype(int).T
-    on = (row >= 0) & (col >= 0) & (row < image.shape[0]) & (col < image.shape[1])
-    return float(image[row[on], col[on]].mean()) if on.mean() > .5 else np.nan
-
-def _wall_contrast(image, heights) -> float:
-    "Fall of grey across the left wall minus that across the right: positive where the left wall is the sharper edge."
-    ul, ur, lr, ll = heights.corners
-    left, right = (_band(image, *wall, -.25, -.06) - _band(image, *wall, .06, .25) for wall in ((ul, ll, ur, lr), (ur, lr, ul, ll)))
-    return left - right
-
-def anterior_from_film(
-    image:np.ndarray,   # (H, W) grey levels, bone bright
-    labels:np.ndarray,  # (H, W) one label per body
-) -> str|None: # 'left', 'right', or None if the film does not tell
-    "The side of the picture that the patient faces: the side of the sharper walls."
-    image = np.asarray(image, float)
-    contrast = np.array([_wall_contrast(image, _labelled_heights(v, cut)) for v, cut in _cut_out(labels).items()])
-    contrast = contrast[np.isfinite(contrast)]
-    left, right = contrast.clip(0).sum(), (-contrast).clip(0).sum()
-    if len(contrast) < _FEWEST_BODIES or max(left, right) <= 2*min(left, right): return None
-    return 'left' if left > right else 'right'
-
-# %% ../nbs/04_morphometry.ipynb #c042
+# %% ../nbs/04_morphometry.ipynb #c041
 @dataclass
 class Deformity:
     "What the heights of a body amount to by Genant's thresholds; geometry, not a reading."
@@ -334,7 +305,7 @@ def genant(
     shape = 'none' if not genant_grade(loss) else 'crush' if genant_grade(losses[2]) else 'wedge' if losses[0] >= losses[1] else 'biconcave'
     return Deformity(genant_grade(loss), shape, loss, against)
 
-# %% ../nbs/04_morphometry.ipynb #c046
+# %% ../nbs/04_morphometry.ipynb #c045
 _NEAR = 1.6 # depths between the centres of neighbours
 
 def _ups(centres) -> np.ndarray: # (n, 2) directions to the head; (-1, 0) for a single body
@@ -373,7 +344,7 @@ def film_heights(
     order = ['label', *(n for n in ('anterior', 'left', 'middle', 'right', 'posterior') if n in names)]
     return pd.DataFrame(rows).set_index('label')[[*order[1:], *list(rows[0])[4:]]]
 
-# %% ../nbs/04_morphometry.ipynb #c051
+# %% ../nbs/04_morphometry.ipynb #c050
 def height_features(
     mask:np.ndarray,        # (H, W) bool, one vertebral body
     spacing=(1., 1.),       # mm between rows, between columns
@@ -390,7 +361,7 @@ def height_features(
         free |= dict(ratio_wedge=h.ratio_wedge, ratio_biconcave=h.ratio_biconcave)
     return {f'morphometry_{k}': float(v) for k, v in ((mm if lengths else {}) | free).items()}
 
-# %% ../nbs/04_morphometry.ipynb #c055
+# %% ../nbs/04_morphometry.ipynb #c054
 def _film_ratios(film):
     "Height ratios of every vertebra on one film, or the error in their place."
     found = {}
@@ -411,7 +382,7 @@ def height_table(
     if bad := [f'{key}: {x}' for key, x in found.items() if isinstance(x, HeightError)]: raise HeightError(f'{len(bad)} of {len(table)} vertebrae have no heights. ' + '. '.join(bad))
     return pd.DataFrame.from_dict(found, orient='index').loc[table.index].rename_axis(table.index.name)
 
-# %% ../nbs/04_morphometry.ipynb #c057
+# %% ../nbs/04_morphometry.ipynb #c056
 def plot_heights(
     image:np.ndarray,  # (H, W) film or mask, to draw on
     heights,           # one `VertebralHeights` or several
