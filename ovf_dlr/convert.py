@@ -70,7 +70,7 @@ def crosses_itself(
 ) -> bool:
     "Do two sides of a polygon, not neighbours, cross?"
     p = np.asarray(points, float)
-    q, n = np.roll(p, -1, 0), len(p)
+    q = np.roll(p, -1, 0)
     def side(a, b, c): return np.sign((b - a)[..., 0]*(c - a)[..., 1] - (b - a)[..., 1]*(c - a)[..., 0])
     a, b, c, d = p[:, None], q[:, None], p[None], q[None]
     cross = (side(a, b, c)*side(a, b, d) < 0) & (side(c, d, a)*side(c, d, b) < 0)

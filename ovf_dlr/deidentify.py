@@ -628,7 +628,7 @@ def deidentify_files(
     key, held = _open_key(key_file, target)
     if isinstance(source, (str, Path)): source = sorted(p for p in Path(source).rglob('*') if p.is_file()) if Path(source).is_dir() else [source]
     files = [Path(p) for p in source]
-    if not files: raise DeidentificationError(f"no files to de-identify; give a folder with films")
+    if not files: raise DeidentificationError("no files to de-identify; give a folder with films")
     if lost := [str(p) for p in files if not p.is_file()]: raise DeidentificationError(f"no such file: {', '.join(lost[:20])}")
     survey = survey_files(files, progress)
     if survey.problems: raise DeidentificationError('\n'.join([f'{len(survey.problems)} file(s) cannot be de-identified', *(f'  {p}: {what}; {way_out}' for p, what, way_out in survey.problems)]))

@@ -11,7 +11,7 @@ __all__ = ['CLASS_SHARES', 'SIZES', 'READINGS', 'STUDY', 'EXCLUSIONS', 'FIELD_MM
            'take_film', 'delineate', 'write_dicom', 'write_mask', 'write_patient', 'make_cohort']
 
 # %% ../nbs/01_phantom.ipynb #c003
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np

@@ -357,7 +357,7 @@ def _other_field(mask:Grid, film:Grid) -> str | None:
     if abs(down/across - 1) > .02: return f'mask {mask.shape} and film {film.shape} have different proportions, and no header says where the mask lies; ' + _other_size(mask, film)
     extents = [np.multiply(film.shape, s) for s in film.spacings]
     if mask.spacings and extents and not mask.silent and not any(np.allclose(np.multiply(mask.shape, mask.spacings[0]), e, rtol=.02) for e in extents):
-        return f"mask and film show fields of different size by their headers, and no header says where the mask lies; draw it on the film itself, or ask for `--mask-geometry pixels` if only a header is wrong"
+        return "mask and film show fields of different size by their headers, and no header says where the mask lies; draw it on the film itself, or ask for `--mask-geometry pixels` if only a header is wrong"
 
 def onto_film(
     labels:np.ndarray, # (h, w) whole numbers

@@ -74,7 +74,7 @@ def test_corners_lie_on_the_drawn_outline(bodies, shared):
 @pytest.mark.parametrize('name, n', dict(Normal=4, Damaged=11).items())
 def test_full_size_films(shared, name, n):
     folder = shared/'data/spine_xray/derived'
-    labels, film = read(folder/f'{name}_LAT_vertebra_labels.nii.gz'), read(folder/f'{name}_LAT_image.nii.gz')
+    labels = read(folder/f'{name}_LAT_vertebra_labels.nii.gz')
     table = film_heights(labels, anterior='left')
     assert len(table) == n and (table.depth > table[['anterior', 'middle', 'posterior']].mean(axis=1)*.95).all()
     assert {v: genant(h).grade for v, (h, _) in measure_film(labels[:, ::-1], anterior='right').items()} == \
