@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from ovf_dlr.morphometry import film_heights, genant, measure_film, rim, vertebral_heights
+from ovf_dlr.morphometry import film_heights, genant, height_features, height_table, measure_film, rim, vertebral_heights
 
 
 def read(path) -> np.ndarray: return np.squeeze(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
@@ -80,3 +80,14 @@ def test_full_size_films(shared, name, n):
     assert {v: genant(h).grade for v, (h, _) in measure_film(labels[:, ::-1], anterior='right').items()} == \
            {v: genant(h).grade for v, (h, _) in measure_film(labels, anterior='left').items()}
     print(table.round(2).to_string())
+
+
+def test_the_ratios_of_a_cohort_are_those_of_its_masks(shared):
+    folder = shared/'data/spine_mr'
+    bodies = pd.read_csv(folder/'manifest.csv').set_index('vertebra_id').head(40)
+    bodies = bodies.assign(image=[str(folder/p) for p in bodies.image], mask=[str(folder/p) for p in bodies['mask']])
+    table = height_table(bodies)
+    assert list(table.index) == list(bodies.index) and table.shape == (40, 4) and np.isfinite(table.to_numpy()).all()
+    key, row = bodies.index[7], bodies.iloc[7]
+    expected = height_features(read(row['mask']) == row.mask_label, lengths=False)
+    assert table.loc[key].to_dict() == pytest.approx(expected, rel=1e-9)
