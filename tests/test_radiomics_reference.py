@@ -10,7 +10,8 @@ from radiomics.featureextractor import RadiomicsFeatureExtractor
 from scipy.ndimage import gaussian_filter
 
 from ovf_dlr.preprocess import Case
-from ovf_dlr.radiomics import extract, icc
+from ovf_dlr.radiomics import extract
+from ovf_dlr.repeatability import icc
 
 TYPES = ["Original", "Square", "SquareRoot", "Logarithm", "Exponential", "Gradient", "Wavelet", "LoG"]
 CLASSES = ["shape2D", "firstorder", "glcm", "gldm", "glrlm", "glszm", "ngtdm"]
