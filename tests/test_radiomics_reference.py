@@ -29,9 +29,9 @@ def film(shape, box, quantised):
     return Case(((image - image.mean()) / image.std()).astype("float32"), body, (0.4, 0.35))
 
 
-def whole_film(case, kind):
+def whole_film(case, kind, **settings):
     "Features of one image type by pyradiomics' own extractor, without any cropping of ours."
-    extractor = RadiomicsFeatureExtractor(binCount=32, force2D=False, additionalInfo=False)
+    extractor = RadiomicsFeatureExtractor(**(settings or dict(binCount=32)), force2D=False, additionalInfo=False)
     extractor.disableAllImageTypes()
     extractor.disableAllFeatures()
     extractor.enableImageTypeByName(kind, customArgs=dict(sigma=[1, 2, 3]) if kind == "LoG" else None)
@@ -43,23 +43,45 @@ def whole_film(case, kind):
     return pd.Series(dict(extractor.execute(image, mask)), dtype=float)
 
 
+def with_a_marker(case):
+    "The film with a lead letter in the body: most bins stay empty, and other bins in every image."
+    case.image[240:250, 180:186] = 40
+    return case
+
+
+def with_four_levels(case):
+    "A film of few grey levels, as after a heavy window."
+    return Case(np.rint(case.image).clip(-1, 2).astype("float32"), case.mask, case.spacing)
+
+
+MIDDLE = (500, 400), ((200, 290), (130, 241))
 FILMS = {
-    "middle": film((500, 400), ((200, 290), (130, 241)), quantised=False),
+    "middle": film(*MIDDLE, quantised=False),
     "corner, odd size": film((401, 303), ((-1, 70), (215, 303)), quantised=False),
     "quantised": film((380, 420), ((150, 231), (150, 260)), quantised=True),
+    "marker": with_a_marker(film(*MIDDLE, quantised=False)),
+    "four grey levels": with_four_levels(film(*MIDDLE, quantised=False)),
 }
 
 
-@pytest.mark.parametrize("where", FILMS)
-def test_cropping_changes_nothing(where):
-    "Filtering a small surrounding of the vertebra gives what filtering the film gives, for every image."
-    case = FILMS[where]
-    ours, seen = extract(case), []
+def assert_equals_pyradiomics(case, settings, **theirs):
+    ours, seen = extract(case, settings), []
     for kind in TYPES:
-        plain = whole_film(case, kind).rename(lambda name: name.replace("-mm-3D", "-mm"))
+        plain = whole_film(case, kind, **theirs).rename(lambda name: name.replace("-mm-3D", "-mm"))
         np.testing.assert_allclose(ours[plain.index], plain, rtol=1e-6 if kind == "LoG" else 1e-9, atol=1e-12, err_msg=kind)
         seen += list(plain.index)
     assert set(seen) == set(ours.index)
+
+
+@pytest.mark.parametrize("where", FILMS)
+def test_cropping_and_stacking_change_nothing(where):
+    "Filtering a small surrounding of the vertebra, and computing all images at once, gives what the film gives image by image."
+    assert_equals_pyradiomics(FILMS[where], None)
+
+
+def test_bins_of_fixed_width_are_those_of_pyradiomics():
+    "The number of grey levels then differs from image to image."
+    assert_equals_pyradiomics(FILMS["middle"], dict(bin_count=None, bin_width=0.05), binWidth=0.05)
 
 
 def test_flat_volume_in_the_plane_is_the_same_as_a_plane():
