@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['BACKBONES', 'CLASSES', 'KIND', 'Backbone', 'WeightsError', 'WeightsWarning', 'get_backbone', 'weights_folder',
            'find_weights', 'weights_format', 'read_weights', 'Normalise', 'weights_sha256', 'load_body', 'ArrayLoader',
-           'jitter', 'Training', 'TrainingDiverged', 'EpochHistory', 'SettleBatchNorm', 'EpochBar', 'make_learner',
-           'fine_tune', 'Network', 'plot_history', 'activation_map', 'plot_activation', 'cross_fit_embeddings']
+           'jitter', 'Training', 'TrainingDiverged', 'EpochHistory', 'SettleBatchNorm', 'EpochBar', 'FocalLoss',
+           'KeepBest', 'Resume', 'make_learner', 'fine_tune', 'Network', 'LossByRate', 'learning_rates',
+           'plot_learning_rates', 'plot_history', 'activation_map', 'plot_activation', 'cross_fit_embeddings']
 
 # %% ../nbs/11_transfer.ipynb #c003
-import hashlib, json, os, pickle, random, re, warnings, zipfile
+import hashlib, json, os, pickle, random, re, shutil, time, warnings, zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,12 +18,14 @@ from functools import cache, partial
 from pathlib import Path
 
 import h5py
+import joblib
 import numpy as np
 import pandas as pd
 import torch
 import torchvision
-from fastai.callback.core import Callback, TrainEvalCallback
-from fastai.callback.schedule import ParamScheduler, SchedCos
+from fastai.callback.core import Callback, CancelFitException, TrainEvalCallback
+from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.schedule import ParamScheduler, SchedCos, SchedExp, valley
 from fastai.callback.training import BnFreeze
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
@@ -412,10 +415,14 @@ class Training:
     freeze_bn:bool = False       # keep the backbone's batch normalisation as it came
     augment:bool = False         # see `jitter`
     class_weights:bool = False   # weigh classes by the inverse of their frequency in the loss
+    focal_gamma:float = 0.       # above 0: focal loss, which counts what the network is sure of less; 2 is usual
+    keep_best:bool = False       # keep the epoch with the highest macro AUC on validation rows, which then are no test set any more
+    mixed_precision:bool = True  # half precision where it is safe, on a GPU only
     threads:int|None = None      # of torch on a CPU; None: as torch is set. Results repeat bit by bit for one number of threads
 
     def __post_init__(self):
         if self.epochs < 0 or self.batch_size < 2: raise ValueError(f'epochs {self.epochs} must be 0 or more, batch size {self.batch_size} 2 or more')
+        if self.focal_gamma < 0: raise ValueError(f'focal_gamma {self.focal_gamma} must be 0 (cross-entropy) or more')
         if not 0 <= self.lr_min <= min(self.lr, self.lr_backbone):
             raise ValueError(f'the learning rates fall from {self.lr} and {self.lr_backbone} to lr_min, which {self.lr_min} does not allow')
 
@@ -458,9 +465,12 @@ class EpochHistory(Callback):
     "Losses of every epoch and, on validation rows, macro AUC and accuracy, as a list of `rows`."
     def before_fit(self): self.rows = []
     def before_epoch(self): self.seen = {True: [], False: []}
+    @property
+    def fresh(self): return len(self.seen[True]) > 0 # no batch: an epoch that an earlier call has done
     def after_batch(self): self.seen[self.training].append((self.loss.item(), self.pred.detach().float().softmax(1).cpu(), self.y.cpu()))
 
     def after_epoch(self):
+        if not self.fresh: return
         row = dict(epoch=self.epoch + 1, train_loss=_mean_loss(self.seen[True]), **_scores(self.seen[False]))
         if not np.isfinite(row['train_loss']): raise TrainingDiverged(f'loss {row["train_loss"]} in epoch {row["epoch"]}: lower the learning rates')
         self.rows.append(row)
@@ -500,15 +510,93 @@ class EpochBar(Callback):
     def after_fit(self): self.bar.close()
 
 # %% ../nbs/11_transfer.ipynb #c093
+class FocalLoss(nn.Module):
+    "Cross-entropy, each row weighed by (1 - p)^gamma, p being the probability of its class (Lin 2017, doi:10.1109/ICCV.2017.324), and by its class."
+    def __init__(self,
+        gamma:float=2.,                  # 0: cross-entropy
+        weight:torch.Tensor|None=None,   # (3,) of each class
+    ):
+        super().__init__()
+        self.gamma, self.weight = gamma, weight
+
+    def forward(self, scores, y):
+        w = torch.ones_like(scores[0]) if self.weight is None else self.weight.to(scores.device)
+        logp = F.log_softmax(scores, 1).gather(1, y[:, None])[:, 0]
+        return (-w[y]*(1 - logp.exp())**self.gamma*logp).sum()/w[y].sum()
+
+# %% ../nbs/11_transfer.ipynb #c096
+class KeepBest(Callback):
+    "After training, go back to the epoch with the highest macro AUC on validation rows (the lowest loss where a class is missing)."
+    order = 65 # after `EpochHistory`
+    def __init__(self): self.score, self.best = (-np.inf, -np.inf), None
+    def after_epoch(self):
+        if not self.learn.epoch_history.fresh: return
+        row = self.learn.epoch_history.rows[-1]
+        score = float(np.nan_to_num(row['valid_auc'], nan=-np.inf)), -float(row['valid_loss'])
+        if score > self.score: self.score, self.best = score, {k: v.clone() for k, v in self.model.state_dict().items()}
+
+    def after_fit(self):
+        if self.best: self.model.load_state_dict(self.best)
+
+# %% ../nbs/11_transfer.ipynb #c098
+class Resume(Callback):
+    "Keep the state of a training in `folder`, and go on from it."
+    order = 66 # after an epoch's history is written, and its best network kept
+    def __init__(self,
+        folder:str|Path,     # of this training alone
+        seconds:float=30.,   # least time between two states
+    ): self.folder, self.seconds, self.saved, self.state = Path(folder), seconds, time.monotonic(), None
+
+    def start(self, learn:Learner) -> int: # epochs that are done
+        "Put the state on disk, if there is one, into `learn`."
+        learn.create_opt()
+        if not (self.folder/'state.pt').is_file(): return 0
+        self.state = torch.load(self.folder/'state.pt', map_location='cpu', weights_only=True)
+        learn.model.load_state_dict(self.state['model']); learn.opt.opt.load_state_dict(self.state['opt'])
+        return len(json.loads(self.state['rows']))
+
+    def before_fit(self):
+        if not self.state: return
+        self.learn.epoch_history.rows = json.loads(self.state['rows'])
+        if self.state['best']: self.learn.keep_best.score, self.learn.keep_best.best = self.state['best']
+        if self.state['scaler']: self.learn.scaler.load_state_dict(self.state['scaler'])
+
+    def before_train(self):
+        if self.state: _set_random_state(self.state['random']); self.state = None
+
+    def after_epoch(self):
+        history, best, scaler = self.learn.epoch_history, getattr(self.learn, 'keep_best', None), getattr(self.learn, 'scaler', None)
+        if not history.fresh: return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(self.folder/'log.csv', lambda p: _history(history.rows).to_csv(p, index=False))
+        if time.monotonic() - self.saved < self.seconds: return
+        state = dict(model=self.model.state_dict(), opt=_plain_numbers(self.opt.opt.state_dict()), rows=json.dumps(history.rows), random=_random_state(),
+                     best=best and (best.score, best.best), scaler=scaler and scaler.state_dict())
+        _write_whole(self.folder/'state.pt', partial(torch.save, state))
+        self.saved = time.monotonic()
+
+# %% ../nbs/11_transfer.ipynb #c099
+def _plain_numbers(optimiser):
+    "The state of an optimiser without numpy's scalars, which a safe reader of torch files refuses."
+    groups = [{k: float(v) if isinstance(v, np.floating) else v for k, v in g.items()} for g in optimiser['param_groups']]
+    return dict(optimiser, param_groups=groups)
+
+def _random_state(): return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+
+def _set_random_state(states):
+    torch.set_rng_state(states[0])
+    if len(states) > 1: torch.cuda.set_rng_state_all(states[1:])
+
+# %% ../nbs/11_transfer.ipynb #c101
 def _class_weights(labels):
     "Inverse class frequencies with mean 1 over the rows."
     counts = np.bincount(labels, minlength=CLASSES)
     return torch.tensor(len(labels)/(counts > 0).sum()/np.maximum(counts, 1), dtype=torch.float32)
 
-# %% ../nbs/11_transfer.ipynb #c094
+# %% ../nbs/11_transfer.ipynb #c102
 def _parameter_groups(model): return [list(model.body.parameters()), list(model.head.parameters())]
 
-# %% ../nbs/11_transfer.ipynb #c095
+# %% ../nbs/11_transfer.ipynb #c103
 def make_learner(
     crops:np.ndarray,            # (n, H, W) in [0, 1]
     labels:np.ndarray,           # (n,) class 0 to 2
@@ -523,21 +611,23 @@ def make_learner(
     if s.freeze_bn: _freeze_bn(model.body)
     start = np.array([s.lr_backbone, s.lr])
     cbs = [TrainEvalCallback(), EpochHistory(), ParamScheduler({'lr': SchedCos(start, s.lr_min)}), BnFreeze() if s.freeze_bn else SettleBatchNorm()]
-    return Learner(dls, model, loss_func=nn.CrossEntropyLoss(_class_weights(labels) if s.class_weights else None), splitter=_parameter_groups,
+    if s.mixed_precision and torch.device(device).type == 'cuda': cbs.append(MixedPrecision())
+    if s.keep_best and len(valid[0]): cbs.append(KeepBest())
+    return Learner(dls, model, loss_func=FocalLoss(s.focal_gamma, _class_weights(labels) if s.class_weights else None), splitter=_parameter_groups,
                    opt_func=partial(OptimWrapper, opt=torch.optim.Adam), lr=s.lr, cbs=cbs, default_cbs=False)
 
-# %% ../nbs/11_transfer.ipynb #c096
+# %% ../nbs/11_transfer.ipynb #c104
 def _freeze_bn(body):
     "No training for the scales and shifts of batch normalisation; `BnFreeze` then keeps its statistics."
     for m in body.modules():
         if isinstance(m, nn.BatchNorm2d): m.requires_grad_(False)
 
-# %% ../nbs/11_transfer.ipynb #c098
+# %% ../nbs/11_transfer.ipynb #c106
 def _device(device):
     "'auto' is the first GPU if there is one."
     return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
 
-# %% ../nbs/11_transfer.ipynb #c099
+# %% ../nbs/11_transfer.ipynb #c107
 def fine_tune(
     crops:np.ndarray,              # (n, H, W) in [0, 1], training rows alone
     labels:np.ndarray,             # (n,) class 0 to 2
@@ -548,6 +638,7 @@ def fine_tune(
     seed:int=0,                    # of the task part, the order of rows, augmentation, and a random backbone
     progress:bool=False,
     device:str='auto',             # 'auto', 'cpu', 'cuda', ...
+    resume:str|Path|None=None,     # folder for unfinished trainings, so that a killed one goes on
 ) -> 'Network':
     "Fine-tune a ResNet-50 on vertebral crops. Raises `WeightsError`, `ValueError` on unfit arrays, `TrainingDiverged`."
     crops = _check_crops(crops); labels = _check_labels(labels, len(crops))
@@ -558,17 +649,19 @@ def fine_tune(
     with _reproducible(seed, settings.threads):
         model = _classifier(load_body(backbone, path, seed), settings.dropout)
         learn = make_learner(crops, labels, model, settings, valid, _device(device))
-        with learn.added_cbs([EpochBar()] if progress else []): learn.fit(settings.epochs)
+        state = Resume(Path(resume)/joblib.hash((crops, labels, valid, backbone, path and weights_sha256(path), settings, seed))) if resume else None
+        with learn.added_cbs([*([state] if state else []), *([EpochBar()] if progress else [])]): learn.fit(settings.epochs, start_epoch=state.start(learn) if state else 0)
+    if state: shutil.rmtree(state.folder, ignore_errors=True)
     return Network(model.cpu().eval(), _card(backbone, path, settings, crops, labels, seed), _history(learn.epoch_history.rows))
 
-# %% ../nbs/11_transfer.ipynb #c100
+# %% ../nbs/11_transfer.ipynb #c108
 KIND = 'ovf_dlr.transfer.Network'
 
 def _history(rows):
     "One row per epoch, also of none; what could not be computed is NaN."
     return pd.DataFrame(rows, columns=None if rows else ['epoch', 'train_loss']).replace({None: np.nan})
 
-# %% ../nbs/11_transfer.ipynb #c101
+# %% ../nbs/11_transfer.ipynb #c109
 def _card(backbone, path, settings, crops, labels, seed):
     "The record of a training, ready for JSON."
     b = get_backbone(backbone)
@@ -576,7 +669,7 @@ def _card(backbone, path, settings, crops, labels, seed):
                 weights_sha256=path and weights_sha256(path), size=list(crops.shape[1:]), classes=CLASSES, seed=seed, settings=asdict(settings),
                 n=len(labels), class_counts=np.bincount(labels, minlength=CLASSES).tolist(), torch=torch.__version__, torchvision=torchvision.__version__)
 
-# %% ../nbs/11_transfer.ipynb #c103
+# %% ../nbs/11_transfer.ipynb #c111
 class Network:
     "A fine-tuned ResNet-50 with the record of how it came about."
     def __init__(self,
@@ -587,7 +680,7 @@ class Network:
 
     def __repr__(self): return f"Network({self.card['backbone']}, {'x'.join(map(str, self.card['size']))} px, {len(self.history)} epochs, n={self.card['n']})"
 
-# %% ../nbs/11_transfer.ipynb #c104
+# %% ../nbs/11_transfer.ipynb #c112
 def _forward(module, crops, device, batch=64):
     "Outputs of `module` for all `crops` in evaluation mode, a batch at a time, as one float32 array."
     device = _device(device)
@@ -596,7 +689,7 @@ def _forward(module, crops, device, batch=64):
     module.cpu()
     return torch.cat(out).numpy()
 
-# %% ../nbs/11_transfer.ipynb #c105
+# %% ../nbs/11_transfer.ipynb #c113
 def _fitting(network, crops):
     "`crops`, if they are what `network` was trained on."
     x = _check_crops(crops)
@@ -604,7 +697,7 @@ def _fitting(network, crops):
         raise ValueError(f"crops are {x.shape[1]} x {x.shape[2]} pixels, the network was trained on {' x '.join(map(str, network.card['size']))}: crop with the same size")
     return x
 
-# %% ../nbs/11_transfer.ipynb #c106
+# %% ../nbs/11_transfer.ipynb #c114
 @patch
 def embed(self:Network,
     crops:np.ndarray,   # (n, H, W) in [0, 1]
@@ -613,7 +706,7 @@ def embed(self:Network,
     "The average-pooled feature maps: the deep transfer learning features."
     return _forward(self.model[:3], _fitting(self, crops), device)
 
-# %% ../nbs/11_transfer.ipynb #c107
+# %% ../nbs/11_transfer.ipynb #c115
 @patch
 def predict(self:Network,
     crops:np.ndarray,   # (n, H, W) in [0, 1]
@@ -622,14 +715,14 @@ def predict(self:Network,
     "Class probabilities of the network's own task part."
     return _forward(nn.Sequential(self.model, nn.Softmax(1)), _fitting(self, crops), device)
 
-# %% ../nbs/11_transfer.ipynb #c109
+# %% ../nbs/11_transfer.ipynb #c117
 def _write_whole(path, write):
     "Let `write(path)` make a file that appears whole or not at all."
     part = path.with_name(path.name + '.part')
     write(part)
     os.replace(part, path)
 
-# %% ../nbs/11_transfer.ipynb #c110
+# %% ../nbs/11_transfer.ipynb #c118
 @patch
 def save(self:Network,
     folder:str|Path, # made if not there
@@ -643,7 +736,7 @@ def save(self:Network,
     _write_whole(folder/'network.json', lambda p: p.write_text(json.dumps(card, indent=1)))
     return folder
 
-# %% ../nbs/11_transfer.ipynb #c111
+# %% ../nbs/11_transfer.ipynb #c119
 def _read_card(folder):
     "The card of the network in `folder`, once its tensors are known to be those it was written with."
     card, tensors = folder/'network.json', folder/'network.safetensors'
@@ -657,7 +750,7 @@ def _read_card(folder):
         raise WeightsError(f"'{tensors}' (SHA-256 {sha[:8]}) is not the file its card was written with ({d['sha256'][:8]}): damaged, or from another run")
     return d
 
-# %% ../nbs/11_transfer.ipynb #c112
+# %% ../nbs/11_transfer.ipynb #c120
 @patch(cls_method=True)
 def load(cls:Network,
     folder:str|Path, # written by `save`
@@ -671,7 +764,52 @@ def load(cls:Network,
     history, _ = _history(card.pop('history')), card.pop('sha256')
     return Network(model.eval(), card, history)
 
-# %% ../nbs/11_transfer.ipynb #c123
+# %% ../nbs/11_transfer.ipynb #c129
+class LossByRate(Callback):
+    "Learning rate of the task part and loss of every batch; ends the training when the loss has quadrupled."
+    def before_fit(self): self.rows = []
+    def after_batch(self):
+        self.rows.append((self.opt.hypers[-1]['lr'], self.loss.item()))
+        if not self.rows[-1][1] < 4*min(loss for _, loss in self.rows): raise CancelFitException
+
+def learning_rates(
+    crops:np.ndarray,              # (n, H, W) in [0, 1], training rows alone
+    labels:np.ndarray,             # (n,) class 0 to 2
+    backbone:str,                  # key in `BACKBONES`
+    weights:str|Path|None=None,    # see `find_weights`
+    settings:Training=Training(),
+    lowest:float=1e-6, highest:float=1., # of the task part
+    steps:int=100,                 # batches
+    seed:int=0,
+    device:str='auto',
+) -> pd.DataFrame: # a row per batch: lr, loss, smooth (exponentially weighted)
+    "Loss as the learning rate grows."
+    crops = _check_crops(crops); labels = _check_labels(labels, len(crops))
+    grow = np.array([settings.lr_backbone/settings.lr, 1.])
+    with _reproducible(seed, settings.threads):
+        learn = make_learner(crops, labels, _classifier(load_body(backbone, weights, seed), settings.dropout), settings, device=_device(device))
+        learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, (ParamScheduler, SettleBatchNorm, EpochHistory))])
+        seen = LossByRate()
+        learn.fit(-(-steps//len(learn.dls.train)), cbs=[ParamScheduler({'lr': SchedExp(lowest*grow, highest*grow)}), seen])
+    table = pd.DataFrame(seen.rows, columns=['lr', 'loss']).iloc[:steps]
+    return table.assign(smooth=table.loss.ewm(alpha=.1).mean())
+
+def plot_learning_rates(
+    table:pd.DataFrame,           # from `learning_rates`
+    settings:Training=Training(), # whose learning rate is marked
+    ax=None,                      # matplotlib axes
+):
+    "Loss against the learning rate of the task part, with the rate in use and the one that fastai's valley rule suggests."
+    ax = ax or plt.subplots()[1]
+    ax.plot(table.lr, table.loss, '.', color='C6', ms=3, alpha=.5, label='each batch')
+    ax.plot(table.lr, table.smooth, color='C6', label='smoothed')
+    suggested = valley(table.lr.tolist(), table.smooth.tolist(), len(table))[0]
+    for lr, text, look in ((settings.lr, 'in use', '-'), (suggested, 'suggested', ':')): ax.axvline(lr, color='C3', ls=look, lw=1, label=f'{text}: {lr:.1g}')
+    ax.set(xscale='log', xlabel='learning rate of the task part', ylabel='loss', ylim=(0, 3*table.smooth.min() + 1), title='How fast to learn')
+    ax.legend()
+    return ax
+
+# %% ../nbs/11_transfer.ipynb #c137
 def plot_history(
     network:Network,
     ax=None,         # matplotlib axes
@@ -687,7 +825,7 @@ def plot_history(
     ax.legend()
     return ax
 
-# %% ../nbs/11_transfer.ipynb #c126
+# %% ../nbs/11_transfer.ipynb #c140
 def _class_maps(network, crops, device='auto'):
     "(n, 3, H/32, W/32): what each place adds to the score of each class, less what it adds to all classes."
     head = network.model.head
@@ -695,7 +833,7 @@ def _class_maps(network, crops, device='auto'):
     place.weight.copy_((head.weight - head.weight.mean(0)).detach()[:, :, None, None])
     return _forward(nn.Sequential(network.model.body, place), _fitting(network, crops), device)
 
-# %% ../nbs/11_transfer.ipynb #c127
+# %% ../nbs/11_transfer.ipynb #c141
 def activation_map(
     network:Network,
     crops:np.ndarray,          # (n, H, W) in [0, 1]
@@ -708,7 +846,7 @@ def activation_map(
     chosen = torch.tensor(maps[np.arange(len(maps)), shown])[:, None]
     return F.interpolate(chosen, size=np.shape(crops)[1:], mode='bilinear', align_corners=False)[:, 0].numpy()
 
-# %% ../nbs/11_transfer.ipynb #c129
+# %% ../nbs/11_transfer.ipynb #c143
 def plot_activation(
     crop:np.ndarray,              # (H, W) in [0, 1]
     cam:np.ndarray,               # (H, W) from `activation_map`
@@ -725,12 +863,12 @@ def plot_activation(
     ax.set_axis_off()
     return ax
 
-# %% ../nbs/11_transfer.ipynb #c132
+# %% ../nbs/11_transfer.ipynb #c146
 def _fold_embeddings(crops, labels, fit, held, backbone, weights, weights_id, settings, seed, device):
     "Embeddings of the rows `held` by a network fine-tuned on the rows `fit`; `weights_id` stands for `weights` in a cache."
     return fine_tune(crops[fit], labels[fit], backbone, weights, settings, seed=seed, device=device).embed(crops[held], device)
 
-# %% ../nbs/11_transfer.ipynb #c133
+# %% ../nbs/11_transfer.ipynb #c147
 def _patient_folds(labels, groups, folds, seed):
     "Row numbers (fit, held) of each fold, by patient and with classes in proportion."
     groups = np.asarray(groups)
@@ -738,7 +876,7 @@ def _patient_folds(labels, groups, folds, seed):
     if folds < 2 or len(np.unique(groups)) < folds: raise ValueError(f'{len(np.unique(groups))} patients cannot be divided into {folds} folds')
     return StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
 
-# %% ../nbs/11_transfer.ipynb #c134
+# %% ../nbs/11_transfer.ipynb #c148
 def cross_fit_embeddings(
     crops:np.ndarray,              # (n, H, W) in [0, 1], training rows alone
     labels:np.ndarray,             # (n,) class 0 to 2
