@@ -1,4 +1,4 @@
-"Every broken weight file, told apart by name; what a notebook shows of good ones is in nbs/11_transfer.ipynb."
+"Every broken weight file, told apart by name; what a notebook shows of good ones is in nbs/11_weights.ipynb."
 import dataclasses
 import gzip
 import io
@@ -16,16 +16,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ovf_dlr import transfer
-from ovf_dlr.transfer import (BACKBONES, Network, Training, WeightsError, WeightsWarning, find_weights, fine_tune, load_body,
-                              read_weights, weights_format, weights_sha256)
+from ovf_dlr import transfer, weights
+from ovf_dlr.transfer import Network, Training, fine_tune
+from ovf_dlr.weights import BACKBONES, WeightsError, WeightsWarning, find_weights, load_body, read_weights, weights_format, weights_sha256
 
 
 @pytest.fixture(scope="module")
 def state():
     "A torchvision ResNet-50 state dict that looks trained, in half precision to keep files small."
     torch.manual_seed(0)
-    shapes = transfer._shapes()
+    shapes = weights._shapes()
     return {k: (torch.rand(s) + 0.5 if "var" in k else torch.randn(s) * 0.1).half() for k, s in shapes.items()}
 
 
@@ -206,7 +206,7 @@ def test_one_untrained_layer(saved, state):
 
 
 def test_radimagenet_classifier_head_is_ignored_and_names_are_needed(saved, state):
-    positions = {v: k for k, v in transfer._POSITIONS.items()}
+    positions = {v: k for k, v in weights._POSITIONS.items()}
     named = {f"module.backbone.{positions[k.split('.')[0]]}.{k.split('.', 1)[1]}": v for k, v in state.items()}
     extra = {"module.classifier.linear.weight": torch.zeros(165, 2048)}
     assert set(read_weights(saved({"state_dict": named | extra}))) == set(state)
@@ -220,7 +220,7 @@ def test_radimagenet_classifier_head_is_ignored_and_names_are_needed(saved, stat
 @pytest.fixture
 def keras(tmp_path, state):
     "The layers of a Keras file, and a function that writes them."
-    inverse = {v: k for k, v in transfer._KERAS_WEIGHTS.items() if v != "weight"}
+    inverse = {v: k for k, v in weights._KERAS_WEIGHTS.items() if v != "weight"}
     layers = {}
     for k, v in state.items():
         stem, weight = k.rsplit(".", 1)
