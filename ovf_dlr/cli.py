@@ -205,13 +205,15 @@ def check(
     report:Annotated[Optional[Path], typer.Option(help='Write the table of problems to this CSV.')]=None,
     unlabelled:Annotated[bool, typer.Option(help='The vertebrae are to be scored: no class is needed.')]=False,
     seed:Annotated[int, typer.Option(help='Of the 8:2 split, where the manifest has none.')]=0,
-    resample_mm:Annotated[Optional[float], typer.Option(help='Pixel size that radiomics will resample to, as in the parameter file.')]=None,
+    extraction:Annotated[Optional[Path], typer.Option(help='YAML of radiomics settings, if other than the defaults, as `extraction` in a parameter file.')]=None,
     allow_outside:Outside=False, spacing:Spacing=None, mask_geometry:Geometry=None, voi_lut:VoiLut=False, n_jobs:Jobs=None,
 ):
     "Check a cohort: everything that is wrong or odd at once, or the flow of patients into the sets."
     with clear_errors():
         found = read_manifest(manifest, seed, require_class=not unlabelled, allow_outside=allow_outside, **reading_choices(spacing, mask_geometry or 'strict', voi_lut))
-        seen = audit(found, resample_mm=resample_mm, n_jobs=n_jobs or joblib.cpu_count(), progress=sys.stderr.isatty())
+        from ovf_dlr.radiomics import radiomics_settings
+        how = radiomics_settings(extraction)
+        seen = audit(found, how['min_pixels'], how['resample_mm'], n_jobs=n_jobs or joblib.cpu_count(), progress=sys.stderr.isatty())
         if report:
             from ovf_dlr.study import whole
             with whole(report) as new: seen.problems.to_csv(new, index=False)
@@ -300,7 +302,7 @@ def predict(
         frozen = Model.load(model)
         cohort = read_cohort(manifest, require_class=False, allow_outside=allow_outside, **reading_choices(spacing or frozen.card['spacing'], mask_geometry or 'strict', frozen.card['voi_lut']))
         n_jobs = n_jobs or joblib.cpu_count()
-        for text in inspection(cohort, frozen.card['resample_mm'], n_jobs, sys.stderr.isatty()).summary: say.print(f'[yellow]Warning:[/] {escape(text)}')
+        for text in inspection(cohort, frozen.card['extraction'], n_jobs, sys.stderr.isatty()).summary: say.print(f'[yellow]Warning:[/] {escape(text)}')
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
             scores = frozen.predict(cohort.vertebrae, n_jobs, sys.stderr.isatty())

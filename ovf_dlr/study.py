@@ -54,7 +54,7 @@ from .harmonise import ComBat
 from .morphometry import height_table
 from .phantom import make_cohort
 from .preprocess import crop_cohort
-from .radiomics import SETTINGS, extract_cohort
+from .radiomics import SETTINGS, extract_cohort, radiomics_settings
 from .repeatability import reading, repeatability as icc_table
 from .reading import GEOMETRIES, MissingSpacingWarning, reading_choices
 
@@ -75,7 +75,7 @@ class Settings:
     weights:dict = field(default_factory=dict)     # backbone -> file, for weights that lie elsewhere
     protocol:str = 'strict'              # `strict` or `paper`
     seed:int = 0                         # of every random choice
-    resample_mm:float|None = None        # pixel size for radiomics; None keeps the film's own
+    extraction:dict = field(default_factory=dict)  # of radiomic features: keys of `ovf_dlr/radiomics.yml` that differ, or a file of them
     height_ratios:bool = False           # offer the vertebral height ratios beside the radiomic features?
     icc_threshold:float = .8             # least repeatability of a radiomic feature
     correlation_threshold:float = .9     # largest |Spearman| between two kept features
@@ -93,6 +93,7 @@ class Settings:
     classifiers:tuple = tuple(CLASSIFIERS)
 
     def __post_init__(self):
+        object.__setattr__(self, 'extraction', radiomics_settings(self.extraction))
         for name in ('backbones', 'classifiers'): object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, allowed in dict(protocol=PROTOCOLS, mask_geometry=GEOMETRIES, lasso_rule=('min', '1se'), grid=('full', 'small')).items():
             if getattr(self, name) not in allowed: raise ValueError(f"{name}: {getattr(self, name)!r} is none of {', '.join(allowed)}")
@@ -127,6 +128,7 @@ def read_settings(
     names = [f.name for f in fields(Settings)]
     for key in set(given) - set(names):
         near = difflib.get_close_matches(key, names, 1)
+        if key in SETTINGS: raise ValueError(f"'{path}': {key!r} is a setting of the extraction; write it as extraction: {{{key}: ...}}")
         raise ValueError(f"'{path}': {key!r} is not a setting" + (f"; did you mean {near[0]!r}?" if near else f"; settings are {', '.join(names)}"))
     given.setdefault('name', path.stem)
     return _absolute(Settings(**given))
@@ -176,38 +178,36 @@ def hangs_on_backbone(name:str) -> bool:
     return name == 'backbone' or name in STAGES and any(map(hangs_on_backbone, STAGES[name].needs))
 
 # %% ../nbs/17_study.ipynb #c015
-def _radiomics_settings(resample_mm): return dict(resample_mm=resample_mm)
-
 warnings.filterwarnings('ignore', message='A worker stopped while some jobs')  # joblib renews a worker that has grown; nothing is lost
 
 @stage('Opening every film and mask', 'cohort reading preprocess deidentify audit radiomics')
-def inspection(cohort, resample_mm, n_jobs, progress):
+def inspection(cohort, extraction, n_jobs, progress):
     "Size, spacing and ROI of every vertebra, and what is odd about them. Raises `CohortError` with everything that is wrong."
-    seen = audit(cohort, SETTINGS['min_pixels'], resample_mm, n_jobs, progress)
+    seen = audit(cohort, extraction['min_pixels'], extraction['resample_mm'], n_jobs, progress)
     if len(seen.errors): raise CohortError(cohort.source, seen.problems)
     return seen
 
 # %% ../nbs/17_study.ipynb #c017
-def _measured(table, resample_mm, height_ratios, n_jobs, progress, memory=None):
+def _measured(table, extraction, height_ratios, n_jobs, progress, memory=None):
     "Radiomic features of every vertebra in `table`, and its height ratios if asked for; those first, since they are quick to fail."
     heights = height_table(table, n_jobs, progress) if height_ratios else table[[]]
-    return extract_cohort(table, _radiomics_settings(resample_mm), memory=memory, n_jobs=n_jobs, progress=progress).join(heights)
+    return extract_cohort(table, extraction, memory=memory, n_jobs=n_jobs, progress=progress).join(heights)
 
 @stage('Radiomic features', 'reading preprocess morphometry radiomics')
-def radiomics(cohort, resample_mm, height_ratios, n_jobs, progress, memory):
+def radiomics(cohort, extraction, height_ratios, n_jobs, progress, memory):
     "One row of radiomic features per vertebra."
-    return _measured(cohort.vertebrae, resample_mm, height_ratios, n_jobs, progress, memory)
+    return _measured(cohort.vertebrae, extraction, height_ratios, n_jobs, progress, memory)
 
 READERS = (('A', 2), ('B', 1))  # (reader, session): the repeat that tells the intra-, and the one that tells the inter-observer ICC
 
 @stage('Radiomic features of the second readings', 'reading preprocess morphometry radiomics repeatability')
-def second_readings(cohort, resample_mm, height_ratios, n_jobs, progress, memory):
+def second_readings(cohort, extraction, height_ratios, n_jobs, progress, memory):
     "Features of training vertebrae as reader A outlined them again, and as reader B did; None unless both outlined at least two."
     if cohort.readings is None: return None
     v = cohort.vertebrae[cohort.vertebrae.split == 'train']  # held-out films have no say in which features are used
     tables = [reading(v, cohort.readings[cohort.readings.vertebra_id.isin(v.index)], *who) for who in READERS]
     if min(map(len, tables)) < 2: return None
-    return tuple(_measured(t, resample_mm, height_ratios, n_jobs, progress, memory) for t in tables)
+    return tuple(_measured(t, extraction, height_ratios, n_jobs, progress, memory) for t in tables)
 
 @stage('Repeatability (ICC)', 'repeatability')
 def repeatability(radiomics, second_readings):
@@ -602,6 +602,15 @@ def _reading_methods(study) -> str:
     said += {'pixels': ['Masks were laid on their films pixel by pixel, whatever their headers said.'], 'resample': ['Masks whose header disagreed with their film were resampled onto it by nearest neighbour.']}.get(s.mask_geometry, [])
     return ' '.join(said)
 
+def _radiomics_methods(s, n) -> str:
+    "How the `n` radiomic features of this run were computed, in the words of the IBSI."
+    how = s.extraction
+    bins = f"a fixed number of {how['bin_count']} bins" if how['bin_count'] else f"bins of a fixed width of {how['bin_width']:g}"
+    filters = [f"{k} ({how['wavelet']}, one level, undecimated)" if k == 'wavelet' else f"Laplacian of Gaussian (sigma {', '.join(f'{x:g}' for x in how['log_sigmas_mm'])} mm)" if k == 'log' else k for k in how['image_types'] if k != 'original']
+    return (f"Each image was Z-score normalised" + (f" and resampled to isotropic pixels of {how['resample_mm']:g} mm (cubic B-spline; the mask linearly)" if how['resample_mm'] else ", at the film's own pixel size")
+            + f". {n:,} two-dimensional features were extracted from the mask with PyRadiomics {versions()['pyradiomics']}, following the IBSI: shape, first-order and texture (GLCM, GLRLM, GLSZM, GLDM, NGTDM; distance 1, averaged over directions), with {bins}, on the original image"
+            + (f" and after filters: {', '.join(filters)}." if filters else '.') + (' Four ratios of vertebral heights were added.' if s.height_ratios else ''))
+
 def methods(study:Study) -> dict[str, str]:
     "One Methods sentence or two per stage, from the settings and results of this run."
     s, n, strict = study.settings, study.selection.counts, study.settings.protocol == 'strict'
@@ -609,9 +618,7 @@ def methods(study:Study) -> dict[str, str]:
     return dict(
         cohort=f"{study.cohort.vertebrae.patient_id.nunique()} patients with {len(study.cohort)} vertebrae were divided by patient: {sets}. The reference standard was: {study.cohort.label}.",
         reading=_reading_methods(study),
-        radiomics=f"Each image was Z-score normalised. {n['radiomics extracted'] - 4*s.height_ratios:,} features were extracted from the mask with PyRadiomics {versions()['pyradiomics']}"
-                  + (f" after resampling to {s.resample_mm:g} mm" if s.resample_mm else " at the film's own pixel size")
-                  + (", and four ratios of vertebral heights were added." if s.height_ratios else "."),
+        radiomics=_radiomics_methods(s, n['radiomics extracted'] - 4*s.height_ratios),
         repeatability='Repeatability was not assessed.' if study.repeatability is None else
                   f"Features with an intraclass correlation of at least {s.icc_threshold:g} within and between readers were kept ({n[f'ICC >= {s.icc_threshold:g}']:,}).",
         harmonisation='Features were harmonised across centres with ComBat, ' + ('fitted on the training rows; each further centre was adapted to them from its own unlabelled rows, unless it had too few.'
@@ -644,14 +651,14 @@ class Model:
         "Freeze the chosen classifier of a run."
         name = study.chosen
         card = dict(format=1, cohort=study.cohort.caption, backbone=study.backbone.name, protocol=study.settings.protocol, classifier=name, counts=study.selection.counts,
-                    resample_mm=study.settings.resample_mm, spacing=study.settings.spacing, voi_lut=study.settings.voi_lut, height_ratios=study.settings.height_ratios, crop_size=study.settings.crop_size, crop_margin_mm=study.settings.crop_margin_mm,
+                    extraction=study.settings.extraction, spacing=study.settings.spacing, voi_lut=study.settings.voi_lut, height_ratios=study.settings.height_ratios, crop_size=study.settings.crop_size, crop_margin_mm=study.settings.crop_margin_mm,
                     repeatable=study.selection.repeatable, versions=versions(), use='Research use only. Not a medical device.')
         return cls(study.network, study.selection, study.harmonisation[0], study.searches[name].estimator, card)
 
     def features(self, table:pd.DataFrame, n_jobs=1, progress=False) -> tuple[pd.DataFrame, pd.DataFrame]:
         "Harmonised radiomics and embeddings of a cohort table, its films read as those of the training were unless the table says otherwise."
         table = table.assign(**{k: v for k, v in reading_choices(self.card['spacing'], voi_lut=self.card['voi_lut']).items() if k not in table})
-        radiomics = _measured(table, self.card['resample_mm'], self.card['height_ratios'], n_jobs, progress)
+        radiomics = _measured(table, self.card['extraction'], self.card['height_ratios'], n_jobs, progress)
         images = crop_cohort(table, self.card['crop_size'], self.card['crop_margin_mm'], n_jobs=n_jobs, progress=progress)
         deep = pd.DataFrame(self.network.embed(images), table.index, dtype=float).rename(columns='dtl_{:04d}'.format)
         return self.combat.transform(radiomics, table.center), deep
