@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'LOG_MARGIN', 'IMAGE_TYPES', 'radiomics_settings', 'Region', 'RegionError', 'region_of', 'filtered_images',
-           'first_order', 'features_of', 'extract', 'pyradiomics_parameters', 'ExtractionError', 'extract_cohort']
+           'first_order', 'features_of', 'extract', 'pyradiomics_parameters', 'ibsi_table', 'ibsi_name', 'against_ibsi',
+           'ExtractionError', 'extract_cohort']
 
 # %% ../nbs/08_radiomics.ipynb #c004
 import logging
@@ -455,6 +456,64 @@ def pyradiomics_parameters(
     return dict(imageType=kinds, featureClass={family: None for family in ('shape2D', 'firstorder', *_TEXTURES)}, setting=dict(force2D=False, minimumROIDimensions=2, **bins, **grid))
 
 # %% ../nbs/08_radiomics.ipynb #c066
+def ibsi_table() -> pd.DataFrame: # 102 rows, indexed by pyradiomics' (family, feature)
+    "The name and code that the [IBSI reference manual](https://ibsi.readthedocs.io) gives to each feature; empty where it has none."
+    return pd.read_csv(files('ovf_dlr')/'ibsi.csv', keep_default_na=False, index_col=['family', 'feature'])
+
+# %% ../nbs/08_radiomics.ipynb #c070
+_IBSI_FAMILIES = dict(UHIW='IS', ZVCW='IH', LFYI='GLCM', TP0I='GLRLM', **{'9SAK': 'GLSZM'}, REK0='NGLDM', IPET='NGTDM')
+
+def _ibsi_filter(
+    image:str, # as in the feature names
+) -> str:
+    "The filter that made an image, with its IBSI code if it has one."
+    if image.startswith('wavelet-'): return f"wavelet {image.removeprefix('wavelet-')} (25BO)"
+    if image.startswith('log-sigma-'): return f"Laplacian of Gaussian {image[len('log-sigma-'):-len('-mm')].replace('-', '.')} mm (L6PA)"
+    return image
+
+# %% ../nbs/08_radiomics.ipynb #c071
+def ibsi_name(
+    feature:str, # a column of the radiomics table, `<image>_<class>_<feature>`
+) -> str:
+    "The feature in the words of the standard. Raises `ValueError` for a name that is none of ours."
+    names, (image, _, name) = ibsi_table(), feature.partition('_')
+    key = tuple(name.split('_'))
+    if key not in set(names.index): raise ValueError(f'{feature!r} is not a radiomic feature such as wavelet-LH_glcm_Contrast; ibsi_table() lists them all')
+    row = names.loc[key]
+    named = f'{row.ibsi_name} ({_IBSI_FAMILIES[row.ibsi_family]}, {row.ibsi_code})' if row.ibsi_code else f'{key[1]} ({key[0]}, not in IBSI)'
+    return named if image == 'original' else f'{named}, {_ibsi_filter(image)}'
+
+# %% ../nbs/08_radiomics.ipynb #c076
+def _half_digit(
+    reference:pd.Series, # as printed, none of them 0
+) -> pd.Series:
+    "Half a unit of the third significant digit."
+    return 0.5*10**(np.floor(np.log10(reference.abs())) - 2)
+
+def _as_ibsi(
+    values:pd.Series, # indexed by (family, feature)
+) -> pd.Series:
+    "The values by IBSI's definition, where pyradiomics has another."
+    return values - 3*(values.index.get_level_values('feature') == 'Kurtosis')
+
+# %% ../nbs/08_radiomics.ipynb #c077
+def against_ibsi(
+    image:np.ndarray,       # (slices, H, W), whole numbers; the lowest and the highest occur in every slice
+    mask:np.ndarray,        # (slices, H, W) bool
+    reference:pd.DataFrame, # `reference value` and `tolerance`, indexed by tag
+) -> pd.DataFrame: # one row per feature shared with IBSI: what we find, what IBSI published, whether it is the same
+    "Features of a volume, slice by slice, beside their published values."
+    settings = dict(image_types=['original'], bin_count=int(np.ptp(image[mask])) + 1, min_pixels=1)
+    measure = lambda image, mask: extract(Case(image, mask, (1., 1.)), settings)
+    slices, whole = pd.DataFrame(map(measure, image, mask)).mean(), measure(np.hstack(image), np.hstack(mask))
+    table = ibsi_table().query('tag != ""')[['ibsi_name', 'ibsi_code', 'tag']]
+    found = [(whole if family == 'firstorder' else slices)[f'original_{family}_{feature}'] for family, feature in table.index]
+    published = reference.loc[table.tag].set_index(table.index)
+    table = table.assign(value=_as_ibsi(pd.Series(found, table.index)), reference=published['reference value'], tolerance=published.tolerance)
+    allowed = np.maximum(table.tolerance, _half_digit(table.reference))
+    return table.assign(within=(table.value - table.reference).abs() <= allowed*(1 + 1e-9))
+
+# %% ../nbs/08_radiomics.ipynb #c083
 @cache
 def _made_by() -> str:
     "What besides its arguments a feature depends on: this module and the libraries under it. Part of the key under which a vertebra is stored."
@@ -488,7 +547,7 @@ def _portions(
     shares = -(-n_jobs//max(len(films), 1))
     return [film.iloc[i::shares] for film in films for i in range(min(shares, len(film)))]
 
-# %% ../nbs/08_radiomics.ipynb #c067
+# %% ../nbs/08_radiomics.ipynb #c084
 class ExtractionError(ValueError):
     "Some vertebrae of a cohort cannot be measured; the message names each, with the reason."
 
