@@ -24,13 +24,17 @@ def zscore(
     pixels:np.ndarray, # (H, W) grey levels
     name='image',      # for the error message
 ) -> np.ndarray: # (H, W) float32, mean 0, standard deviation 1
-    "Normalise a film by its own mean and standard deviation over the whole image."
-    values = np.asarray(pixels, dtype=np.float64)
-    sd = values.std()
-    if not sd > 1e-12*max(1., abs(values).max()): raise ImageError(f"{name}: every pixel is {values.flat[0]:g}; a constant image holds no film, check the export")
-    return ((values - values.mean())/sd).astype(np.float32)
+    "Normalise a film by its own mean and standard deviation over the whole image, both in double precision. Raises `ImageError` where it is constant."
+    values = np.asarray(pixels)
+    strips = [slice(i, i + 64) for i in range(0, len(values), 64)]  # in double precision a strip fits the processor's cache, a film does not
+    mean = values.mean(dtype=np.float64)
+    sd = np.sqrt(sum(np.square(values[s] - mean).sum() for s in strips)/values.size)
+    if not sd > 1e-12*max(1., float(values.max()), -float(values.min())): raise ImageError(f"{name}: every pixel is {values.flat[0]:g}; a constant image holds no film, check the export")
+    out = np.empty(values.shape, np.float32)
+    for s in strips: out[s] = (values[s] - mean)/sd
+    return out
 
-# %% ../nbs/03_preprocess.ipynb #c011
+# %% ../nbs/03_preprocess.ipynb #c012
 @dataclass
 class Case:
     "One vertebra: what feature extraction and the network are given."
@@ -56,7 +60,7 @@ def load_case(
     film = read_image(image, **how)
     return Case(zscore(film.pixels, image), read_mask(mask, mask_label, film, mask_geometry), film.spacing, film.spacing_known, name)
 
-# %% ../nbs/03_preprocess.ipynb #c015
+# %% ../nbs/03_preprocess.ipynb #c016
 def read_film(
     row, # of a cohort table: `image`; `spacing`, `spacing_if_missing` and `voi_lut` where it has them
 ) -> Image:
@@ -91,7 +95,7 @@ def load_cases(
     for rows in tqdm(_films(table), disable=not progress, desc='films'):
         yield from zip(rows.index, _film_cases(rows))
 
-# %% ../nbs/03_preprocess.ipynb #c020
+# %% ../nbs/03_preprocess.ipynb #c021
 def bounding_box(
     mask:np.ndarray, # (H, W) bool
 ) -> tuple[int, int, int, int]: # first row, last row + 1, first column, last column + 1
@@ -110,7 +114,7 @@ def square_window(
     half = max((bottom-top)*dy, (right-left)*dx)/2 + margin_mm
     return y - half/dy, y + half/dy, x - half/dx, x + half/dx
 
-# %% ../nbs/03_preprocess.ipynb #c023
+# %% ../nbs/03_preprocess.ipynb #c024
 def _weights(start, stop, n_out, n_in) -> tuple[np.ndarray, slice]: # (n_out, n) float32 and the n inputs they apply to
     "Triangle-filter weights that resample inputs on [start, stop) to `n_out`; beyond the edge the edge is repeated."
     scale = (stop-start)/n_out
@@ -135,7 +139,7 @@ def network_crop(
     cols, xs = _weights(left, right, size, case.image.shape[1])
     return np.clip((rows @ case.image[ys, xs] @ cols.T + 3)/6, 0, 1)
 
-# %% ../nbs/03_preprocess.ipynb #c027
+# %% ../nbs/03_preprocess.ipynb #c028
 def _film_crops(rows, size, margin_mm) -> list[np.ndarray]:
     "Crops of all vertebrae of one film."
     return [network_crop(case, size, margin_mm) for case in _film_cases(rows)]
@@ -154,7 +158,7 @@ def crop_cohort(
     for rows, crops in zip(films, Parallel(n_jobs)(jobs)): out[rows['_position'].to_numpy()] = crops
     return out
 
-# %% ../nbs/03_preprocess.ipynb #c030
+# %% ../nbs/03_preprocess.ipynb #c031
 def _scale_bar(ax, case, shape, mm=20):
     "A bar of `mm`, or nothing where pixel size is unknown."
     if not case.spacing_known: return
@@ -191,7 +195,7 @@ def plot_case(
     ax.axis('off')
     return ax
 
-# %% ../nbs/03_preprocess.ipynb #c033
+# %% ../nbs/03_preprocess.ipynb #c034
 def plot_contact_sheet(
     cases,                  # cases, or what `load_cases` yields
     titles=None,            # one per case; their names if None
@@ -210,7 +214,7 @@ def plot_contact_sheet(
         plot_case(case, ax, margin_mm, '').set_title(title, fontsize=6)
     return axes
 
-# %% ../nbs/03_preprocess.ipynb #c036
+# %% ../nbs/03_preprocess.ipynb #c037
 def plot_contact_rows(
     groups:dict,            # label of a row -> its cases
     margin_mm:float|None=10,# around each body

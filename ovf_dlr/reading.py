@@ -455,7 +455,7 @@ def pick_label(
     if label is None or (len(present) == 1 and {label, int(present[0])} <= {1, 255}): label = present[0]
     if label not in present: raise ImageError(f"mask {path}: no label {label}; it holds {_listing(present)}")
     mask = labels == label
-    if mask.sum() < _MIN_PIXELS: raise ImageError(f"mask {path}: label {label} covers {mask.sum()} pixel(s), too few for a vertebral body; erase the dab or draw the body")
+    if (n := np.count_nonzero(mask)) < _MIN_PIXELS: raise ImageError(f"mask {path}: label {label} covers {n} pixel(s), too few for a vertebral body; erase the dab or draw the body")
     return mask
 
 def read_mask(
