@@ -1,4 +1,4 @@
-"Every broken weight file, told apart by name; what a notebook shows of good ones is in nbs/11_transfer.ipynb."
+"Every broken weight file, told apart by name; what a notebook shows of good ones is in nbs/12_transfer.ipynb."
 import dataclasses
 import gzip
 import io
