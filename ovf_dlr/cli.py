@@ -197,7 +197,7 @@ def _show_flow(cohort):
     for (center, split), row in flow_table(cohort).iterrows(): table.add_row(center, split, str(row.patients), str(row.vertebrae))
     say.print(table)
     if len(cohort.screened): say.print(f'{len(cohort.screened)} rows are set aside by `exclusion`.')
-    if cohort.readings is None: say.print('[yellow]Note:[/] no readings.csv: repeatability will not be tested.')
+    if cohort.readings is None: say.print('[yellow]Note:[/] no readings.csv: repeatability will be estimated from perturbed copies (setting `perturbations`).')
 
 @app.command()
 def check(

@@ -1,5 +1,4 @@
-"Radiomics against pyradiomics on whole films, and ICC against R."
-import json
+"Radiomics against pyradiomics on whole films."
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,6 @@ from scipy.ndimage import gaussian_filter
 
 from ovf_dlr.preprocess import Case
 from ovf_dlr.radiomics import extract
-from ovf_dlr.repeatability import icc
 
 TYPES = ["Original", "Square", "SquareRoot", "Logarithm", "Exponential", "Gradient", "Wavelet", "LoG"]
 CLASSES = ["shape2D", "firstorder", "glcm", "gldm", "glrlm", "glszm", "ngtdm"]
@@ -96,21 +94,3 @@ def test_flat_volume_in_the_plane_is_the_same_as_a_plane():
         i.SetSpacing((*case.spacing[::-1], 1.0))
     plain = pd.Series(dict(extractor.execute(image, mask)), dtype=float)
     np.testing.assert_allclose(ours[plain.index], plain, rtol=1e-12)
-
-
-@pytest.mark.parametrize("case", ["icc_shrout_fleiss", "icc_30x2"])
-def test_icc_equals_psych(shared, case):
-    "All six forms and their intervals, as psych::ICC(lmer = FALSE)."
-    folder = shared / "reference" / case
-    ratings = pd.read_csv(folder / "input.csv", float_precision="round_trip").set_index("subject").to_numpy()
-    expected = json.loads((folder / "expected.json").read_text())["anova"]
-    for form, r in expected.items():
-        found = icc(ratings, form)
-        np.testing.assert_allclose([found.value, found.lower, found.upper], [r["value"], *r["ci95"]], atol=1e-10, err_msg=form)
-
-
-def test_icc_of_a_constant_is_undefined(shared):
-    "R returns rounding dust here; a feature that never varies must not count as repeatable, nor as anything."
-    ratings = pd.read_csv(shared / "reference" / "icc_constant" / "input.csv").set_index("subject").to_numpy()
-    found = icc(ratings)
-    assert np.isnan([found.value, found.lower, found.upper]).all()
