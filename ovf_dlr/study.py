@@ -390,6 +390,7 @@ def _backend(client):
     from joblib._dask import Batch, DaskDistributedBackend  # brings distributed along: two seconds, for those who use a cluster
     class Sending(DaskDistributedBackend):
         async def _to_func_args(self, func): return Batch(func.items), func.items
+        def effective_n_jobs(self, n_jobs): return max(2, super().effective_n_jobs(n_jobs))  # for one, joblib does the work itself, here
     return Sending(client=client)
 
 @contextmanager

@@ -99,7 +99,7 @@ def test_a_lost_scheduler_ends_the_work_with_a_message(processes, tmp_path):
     with cluster(str(processes.file), tell=lambda line: None) as client:
         threading.Thread(target=lambda: (_until((tmp_path / "begun-0").exists), processes.end("scheduler"))).start()
         with pytest.raises(ClusterError, match="scheduler is gone"), spread_over(client):
-            joblib.Parallel(n_jobs=2)(joblib.delayed(work)(i) for i in range(1000))
+            joblib.Parallel(n_jobs=2)(joblib.delayed(work)(i) for i in range(50))
 
 
 def test_workers_that_would_make_other_features_are_refused(processes, tmp_path):
