@@ -3,6 +3,7 @@
     .venv/bin/python -P benchmarks/memory.py
 
 One film of the smoke phantom lies under many names; two image types are computed, so that the table is small beside everything else. Each line is a process of its own.
+The scheduler of a local cluster lives in the main process too, and what it remembers of each task counts.
 """
 import argparse
 import resource

@@ -424,14 +424,14 @@ def _look():
     return installed
 
 def _check_versions(client):
-    "Raise `ClusterError` unless every worker has what this machine has."
-    pythons = {w: v['host']['python'] for w, v in client.get_versions()['workers'].items()}
-    other = {w: [('Python', v, '.'.join(map(str, sys.version_info)))] for w, v in pythons.items() if v.split('.')[:2] != [str(i) for i in sys.version_info[:2]]}
+    "Raise `ClusterError` unless every worker, and the scheduler, which unpacks the tasks on their way, has what this machine has."
+    seen, mine = client.get_versions(), [str(i) for i in sys.version_info[:2]]
+    other = {w: [('Python', v['host']['python'], '.'.join(mine))] for w, v in dict(seen['workers'], scheduler=seen['scheduler']).items() if v['host']['python'].split('.')[:2] != mine}
     if not other:  # a function does not travel between versions of Python
         here = _look()()
-        other = {w: [(n, v, here[n]) for n, v in there.items() if v != here[n]] for w, there in client.run(_look()).items()}
-    said = [f"worker {w}: " + ', '.join(f"{n} {v or 'missing'} there, {h or 'missing'} here" for n, v, h in differ) for w, differ in other.items() if differ]
-    if said: raise ClusterError('; '.join(said) + '. Give every machine the same environment and the same checkout, and start its worker from there')
+        other = {w: [(n, v, here[n]) for n, v in there.items() if v != here[n]] for w, there in dict(client.run(_look()), scheduler=client.run_on_scheduler(_look())).items()}
+    said = [f"{w if w == 'scheduler' else f'worker {w}'}: " + ', '.join(f"{n} {v or 'missing'} there, {h or 'missing'} here" for n, v, h in differ) for w, differ in other.items() if differ]
+    if said: raise ClusterError('; '.join(said) + '. Give every machine the same environment and the same checkout, and start scheduler and workers from there')
 
 # %% ../nbs/17_study.ipynb #c038
 def check_paths(
