@@ -7,9 +7,10 @@ __all__ = ['PROTOCOLS', 'RESOURCES', 'STAGES', 'READERS', 'ICC_COLUMNS', 'SCRATC
            'data_folder', 'read_settings', 'Stage', 'stage', 'fingerprint', 'versions', 'hangs_on_backbone',
            'inspection', 'radiomics', 'second_readings', 'perturbed_copies', 'repeatability', 'harmonisation',
            'center_accuracy', 'crops', 'network', 'embeddings', 'Selection', 'selection', 'fused', 'radscore',
-           'searches', 'choice', 'chosen', 'predictions', 'performance', 'explanation', 'Weights', 'open_cohort',
-           'sweep', 'whole', 'write_json', 'Study', 'Comparison', 'save_table', 'save_figure', 'metrics', 'notes',
-           'provenance', 'methods', 'Model', 'write_artefacts', 'report_path', 'execute_report']
+           'searches', 'choice', 'chosen', 'predictions', 'performance', 'explanation', 'ClusterError', 'spread_over',
+           'check_paths', 'cluster', 'Weights', 'open_cohort', 'sweep', 'whole', 'write_json', 'Study', 'Comparison',
+           'save_table', 'save_figure', 'metrics', 'notes', 'provenance', 'methods', 'Model', 'write_artefacts',
+           'report_path', 'execute_report']
 
 # %% ../nbs/17_study.ipynb #c004
 import difflib
@@ -21,11 +22,12 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import textwrap
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib.util import find_spec
@@ -144,18 +146,19 @@ STAGES = {}
 
 @dataclass(frozen=True)
 class Stage:
-    "A step of the study: what it is called, what it needs, which modules do its work."
-    title:str; function:callable; modules:tuple
+    "A step of the study: what it is called, what it needs, which modules do its work, whether it opens films."
+    title:str; function:callable; modules:tuple; opens_films:bool
     @property
     def needs(self) -> list[str]: return list(inspect.signature(self.function).parameters)
 
 def stage(
-    title:str,     # shown while it runs
-    modules:str='' # modules of this package whose source its result depends on
+    title:str,              # shown while it runs
+    modules:str='',         # modules of this package whose source its result depends on
+    opens_films:bool=False, # work over many films, which a cluster may do
 ):
     "Register a function as a stage; its argument names are what it depends on."
     def register(function):
-        STAGES[function.__name__] = Stage(title, function, tuple(modules.split()))
+        STAGES[function.__name__] = Stage(title, function, tuple(modules.split()), opens_films)
         return function
     return register
 
@@ -185,7 +188,7 @@ def hangs_on_backbone(name:str) -> bool:
 # %% ../nbs/17_study.ipynb #c015
 warnings.filterwarnings('ignore', message='A worker stopped while some jobs')  # joblib renews a worker that has grown; nothing is lost
 
-@stage('Opening every film and mask', 'cohort reading preprocess deidentify audit radiomics')
+@stage('Opening every film and mask', 'cohort reading preprocess deidentify audit radiomics', opens_films=True)
 def inspection(cohort, extraction, n_jobs, progress):
     "Size, spacing and ROI of every vertebra, and what is odd about them. Raises `CohortError` with everything that is wrong."
     seen = audit(cohort, extraction['min_pixels'], extraction['resample_mm'], n_jobs, progress)
@@ -198,14 +201,14 @@ def _measured(table, extraction, height_ratios, n_jobs, progress, memory=None):
     heights = height_table(table, n_jobs, progress) if height_ratios else table[[]]
     return extract_cohort(table, extraction, memory=memory, n_jobs=n_jobs, progress=progress).join(heights)
 
-@stage('Radiomic features', 'reading preprocess morphometry radiomics')
+@stage('Radiomic features', 'reading preprocess morphometry radiomics', opens_films=True)
 def radiomics(cohort, extraction, height_ratios, n_jobs, progress, memory):
     "One row of radiomic features per vertebra."
     return _measured(cohort.vertebrae, extraction, height_ratios, n_jobs, progress, memory)
 
 READERS = (('A', 2), ('B', 1))  # (reader, session): the repeat that tells the intra-, and the one that tells the inter-observer ICC
 
-@stage('Radiomic features of the second readings', 'reading preprocess morphometry radiomics repeatability')
+@stage('Radiomic features of the second readings', 'reading preprocess morphometry radiomics repeatability', opens_films=True)
 def second_readings(cohort, extraction, height_ratios, n_jobs, progress, memory):
     "Features of training vertebrae as reader A outlined them again, and as reader B did; None unless both outlined at least two."
     if cohort.readings is None: return None
@@ -254,7 +257,7 @@ def center_accuracy(cohort, radiomics, harmonisation, seed):
 # %% ../nbs/17_study.ipynb #c023
 def _stack(crops, ids): return np.stack(list(crops.loc[ids]))
 
-@stage('Vertebral crops for the network', 'reading preprocess')
+@stage('Vertebral crops for the network', 'reading preprocess', opens_films=True)
 def crops(cohort, crop_size, crop_margin_mm, n_jobs, progress):
     "One (crop_size, crop_size) grey image in [0, 1] per vertebra, as a Series."
     images = crop_cohort(cohort.vertebrae, crop_size, crop_margin_mm, n_jobs=n_jobs, progress=progress)
@@ -399,6 +402,110 @@ def explanation(cohort, fused, searches, chosen, seed):
     return explain(searches[chosen].estimator, fused.loc[train], fused, seed=seed)
 
 # %% ../nbs/17_study.ipynb #c035
+class ClusterError(ValueError):
+    "The cluster cannot be reached, or cannot do the work; the message says which worker and why."
+
+def _backend(client):
+    "Joblib's Dask backend, but the scheduler holds the arguments of every task."
+    from joblib._dask import Batch, DaskDistributedBackend  # brings distributed along: two seconds, for those who use a cluster
+    class Sending(DaskDistributedBackend):
+        async def _to_func_args(self, func): return Batch(func.items), func.items
+        def effective_n_jobs(self, n_jobs): return max(2, super().effective_n_jobs(n_jobs))  # for one, joblib does the work itself, here
+    return Sending(client=client)
+
+@contextmanager
+def spread_over(
+    client, # distributed.Client, or None for the processes of this machine
+):
+    "Work that goes through joblib goes to the workers of `client`. Raises `ClusterError` if the cluster is lost."
+    if client is None: yield; return
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+    with joblib.parallel_config(backend=_backend(client)):
+        try: yield
+        except FutureCancelledError as e: raise ClusterError('the Dask scheduler is gone; what was finished is kept: start a scheduler and workers, and give the same command again') from e
+        except KilledWorker as e:
+            raise ClusterError(f'a film brought down worker after worker, the last one {e.last_worker.address}; have they enough memory? What was finished is kept: the same command goes on from here') from e
+
+# %% ../nbs/17_study.ipynb #c037
+_FILM_LIBRARIES = ('numpy', 'scipy', 'pandas', 'joblib', 'pyradiomics', 'SimpleITK', 'PyWavelets', 'pydicom', 'python-gdcm', 'pylibjpeg-openjpeg')
+
+def _look():
+    "A function, sent by value, that tells what is installed where it runs."
+    libraries = _FILM_LIBRARIES
+    def installed():
+        from hashlib import sha256
+        from importlib import metadata, util
+        from pathlib import Path
+        distributions = {d.name.lower(): d.version for d in metadata.distributions() if d.name}
+        found, package = {n: distributions.get(n.lower()) for n in libraries}, util.find_spec('ovf_dlr')
+        if package: found['ovf_dlr (source)'] = sha256(b''.join(p.read_bytes() for p in sorted(Path(package.origin).parent.glob('*.py')))).hexdigest()[:12]
+        return {'ovf_dlr (source)': None, **found}
+    return installed
+
+def _check_versions(client):
+    "Raise `ClusterError` unless every worker, and the scheduler, which unpacks the tasks on their way, has what this machine has."
+    seen, mine = client.get_versions(), [str(i) for i in sys.version_info[:2]]
+    other = {w: [('Python', v['host']['python'], '.'.join(mine))] for w, v in dict(seen['workers'], scheduler=seen['scheduler']).items() if v['host']['python'].split('.')[:2] != mine}
+    if not other:  # a function does not travel between versions of Python
+        here = _look()()
+        other = {w: [(n, v, here[n]) for n, v in there.items() if v != here[n]] for w, there in dict(client.run(_look()), scheduler=client.run_on_scheduler(_look())).items()}
+    said = [f"{w if w == 'scheduler' else f'worker {w}'}: " + ', '.join(f"{n} {v or 'missing'} there, {h or 'missing'} here" for n, v, h in differ) for w, differ in other.items() if differ]
+    if said: raise ClusterError('; '.join(said) + '. Give every machine the same environment and the same checkout, and start scheduler and workers from there')
+
+# %% ../nbs/17_study.ipynb #c038
+def check_paths(
+    client,                # distributed.Client
+    read:list=(),          # files that every worker must be able to read
+    folder:str|Path=None,  # a folder that every worker must share with this machine, and be able to write to
+):
+    "Raise `ClusterError` for the first path that some worker cannot use, before any work is sent."
+    def blind(path, writable):  # sent by value
+        import os
+        if not os.access(path, os.R_OK): return 'cannot read'
+        if writable and not os.access(os.path.dirname(path), os.W_OK): return 'cannot write beside'
+    def ask(path, writable=False):
+        for worker, trouble in client.run(blind, str(path), writable).items():
+            if trouble: raise ClusterError(f"worker {worker} {trouble} '{path}'; films and the data folder ($OVF_DLR_DATA) must lie where every machine sees them under the same path")
+    for path in read: ask(path)
+    if folder is None: return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(prefix=SCRATCH, dir=folder) as probe: ask(probe.name, writable=True)  # a folder of this name may exist there and be another
+
+# %% ../nbs/17_study.ipynb #c039
+def _connect(scheduler, timeout):
+    "A client of a running scheduler, by address or file."
+    from distributed import Client
+    path = Path(scheduler)
+    if not path.is_file() and ':' not in scheduler:
+        raise ClusterError(f"scheduler '{scheduler}' is no address (tcp://HOST:8786), no file that `dask scheduler --scheduler-file` wrote, and not `local`")
+    try: return Client(json.loads(path.read_text())['address'] if path.is_file() else scheduler, timeout=timeout)
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ClusterError(f"no Dask scheduler answers at '{scheduler}' within {timeout} s ({str(e) or type(e).__name__}); start one with `dask scheduler`, or correct the address") from e
+
+@contextmanager
+def cluster(
+    scheduler:str,   # tcp://HOST:8786, the file that `dask scheduler --scheduler-file` wrote, or `local`: workers on this machine
+    n_jobs:int=None, # workers of a local cluster; all cores if not given
+    timeout:int=10,  # s until the scheduler must answer
+    wait:int=60,     # s until there must be a worker
+    tell=print,      # called with each line about the cluster
+):
+    "A `distributed.Client` for the length of the block, its workers checked. Raises `ClusterError` with the way out."
+    from distributed import LocalCluster
+    local = LocalCluster(n_workers=n_jobs or joblib.cpu_count(), threads_per_worker=1, dashboard_address=':0') if scheduler == 'local' else nullcontext()
+    with local, (local.get_client() if scheduler == 'local' else _connect(scheduler, timeout)) as client:
+        if not client.nthreads(): tell(f'Waiting up to {wait} s for a worker of {scheduler} ...')
+        try: client.wait_for_workers(1, timeout=wait)
+        except TimeoutError as e: raise ClusterError(f"the scheduler '{scheduler}' has no worker; start some with `dask worker ADDRESS --nthreads 1`") from e
+        _check_versions(client)
+        threads = client.nthreads()
+        tell(f'Cluster: {len(threads)} workers, {client.dashboard_link}')
+        if crowded := [w for w, n in threads.items() if n > 1]:
+            tell(f'{len(crowded)} workers have several threads; radiomics holds the interpreter, so that only one of them works at a time: `dask worker --nworkers N --nthreads 1` starts N processes')
+        yield client
+
+# %% ../nbs/17_study.ipynb #c043
 @dataclass(frozen=True)
 class Weights:
     "A backbone and the file it comes from; `path` is None where there is none (random initialisation)."
@@ -425,7 +532,7 @@ def open_cohort(settings:Settings, progress:bool=False) -> Cohort:
         with whole(folder) as new: make_cohort(new, size, seed=settings.seed, progress=progress)
     return read_cohort(folder / 'manifest.csv', label=settings.label, name=f'phantom {size}', **how)
 
-# %% ../nbs/17_study.ipynb #c037
+# %% ../nbs/17_study.ipynb #c045
 SCRATCH = '.writing-'
 
 def sweep(folder:str|Path):
@@ -448,7 +555,7 @@ def write_json(path, value):
     clean = json.loads(pd.Series([value], dtype=object).to_json(double_precision=15, orient='values', default_handler=str))[0]
     with whole(path) as new: new.write_text(json.dumps(clean, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + '\n')
 
-# %% ../nbs/17_study.ipynb #c039
+# %% ../nbs/17_study.ipynb #c047
 class Study:
     "One backbone's run over one cohort; stages are attributes, computed once and remembered under `data/cache`."
     def __init__(self,
@@ -459,8 +566,9 @@ class Study:
         progress:bool=False,       # show progress bars
         listen=None,               # called as listen(title, seconds, cached, warnings) after each stage
         shared=None,               # a study of the same settings, to take from what does not hang on the backbone
+        client=None,               # distributed.Client: its workers open the films
     ):
-        self.settings, self.backbone_name, self.listen, self.shared = settings, backbone, listen, shared
+        self.settings, self.backbone_name, self.listen, self.shared, self.client = settings, backbone, listen, shared, client
         self.out = Path(out) if out else data_folder() / 'results' / settings.name
         self.n_jobs, self.progress = n_jobs or joblib.cpu_count(), progress
         self.cache = data_folder() / 'cache'
@@ -527,7 +635,7 @@ class Study:
         def compute():
             arguments = {n: self._argument(n, STAGES[name]) for n in STAGES[name].needs}
             start = time.perf_counter()
-            with warnings.catch_warnings(record=True) as caught:
+            with warnings.catch_warnings(record=True) as caught, spread_over(self.client if STAGES[name].opens_films else None):
                 warnings.simplefilter('always')
                 value = STAGES[name].function(**arguments)
             ours = dict.fromkeys(str(w.message) for w in caught if w.category.__module__.startswith('ovf_dlr') and w.category is not MissingSpacingWarning)  # which names files; the audit counts them
@@ -538,7 +646,7 @@ class Study:
         if self.listen: self.listen(STAGES[name].title, self.seconds[name], cached, self.warned[name])
         return value
 
-# %% ../nbs/17_study.ipynb #c041
+# %% ../nbs/17_study.ipynb #c049
 class Comparison(Study):
     "The runs of every backbone, side by side."
     @property
@@ -555,7 +663,7 @@ class Comparison(Study):
     def caption(self) -> str:
         return ' '.join([super().caption, *(s.backbone.caption for s in self.runs.values())])
 
-# %% ../nbs/17_study.ipynb #c048
+# %% ../nbs/17_study.ipynb #c056
 def save_table(study:Study, table:pd.DataFrame, name:str, caption:str, index:bool=False) -> pd.DataFrame:
     "Write `table` as CSV, Markdown and LaTeX under the run's folder; returns it for display."
     folder, caption = study.folder / 'tables', f'{caption} {study.caption}'
@@ -580,7 +688,7 @@ def save_figure(study:Study, figure, name:str, caption:str):
             figure.savefig(new, format=suffix, metadata={'Description': f'{caption} {study.caption}', **extra})
     return figure
 
-# %% ../nbs/17_study.ipynb #c050
+# %% ../nbs/17_study.ipynb #c058
 def metrics(study:Study) -> dict:
     "The run's numbers: the chosen classifier, the features, and every classifier's performance."
     lasso = study.selection.lasso
@@ -598,7 +706,7 @@ def notes(study:Study) -> list[str]:
     said += [f'No {SPLIT_TITLES[s].lower()}.' for s in SPLIT_TITLES if s not in cohort.splits] + study.inspection.summary
     return said + [f'{STAGES[n].title}: {w}' for s in (study.shared, study) if s for n, texts in s.warned.items() for w in texts]
 
-# %% ../nbs/17_study.ipynb #c051
+# %% ../nbs/17_study.ipynb #c059
 def _git_commit():
     "The checkout's commit, or None outside one."
     try: return subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=_PACKAGE, capture_output=True, text=True, check=True).stdout.strip()
@@ -610,7 +718,7 @@ def provenance(study:Study) -> dict:
                 vertebrae=len(study.cohort), label=study.cohort.label, synthetic=study.cohort.synthetic), versions=versions(), git_commit=_git_commit(),
                 seconds={**(study.shared.seconds if study.shared else {}), **study.seconds}, notes=notes(study), methods=methods(study))
 
-# %% ../nbs/17_study.ipynb #c053
+# %% ../nbs/17_study.ipynb #c061
 def _reading_methods(study) -> str:
     "How the films of this run were read, counted over its vertebrae."
     s, seen = study.settings, study.inspection.vertebrae
@@ -662,7 +770,7 @@ def methods(study:Study) -> dict[str, str]:
                     + (', features selected anew in each fold,' if strict else '') + " and was chosen.",
         evaluation='Discrimination was measured one-vs-rest; AUC intervals rest on DeLong variances by patient, on the logit scale. Thresholds were fixed on the training set, from apparent probabilities.')
 
-# %% ../nbs/17_study.ipynb #c055
+# %% ../nbs/17_study.ipynb #c063
 TRUSTED = (
     'collections.OrderedDict', 'lightgbm.basic.Booster', 'lightgbm.sklearn.LGBMClassifier', 'xgboost.core.Booster', 'xgboost.sklearn.XGBClassifier',
     'ovf_dlr.classifiers.RareClassCalibration', 'ovf_dlr.fusion.CrossValidation', 'ovf_dlr.fusion.LassoFusion', 'ovf_dlr.fusion.LassoPath',
@@ -725,7 +833,7 @@ class Model:
         chosen = Selection(card['repeatable'], parts['radiomics_filter'], parts['dtl_filter'], parts['lasso'], card['counts'])
         return cls(Network.load(folder / 'network'), chosen, parts['harmonise'], parts['classifier'], card)
 
-# %% ../nbs/17_study.ipynb #c056
+# %% ../nbs/17_study.ipynb #c064
 def write_artefacts(study:Study):
     "Write predictions.csv, metrics.json, manifest.json and the model folder of a run."
     with whole(study.folder / 'predictions.csv') as new: study.predictions.to_csv(new, index=False)
@@ -733,7 +841,7 @@ def write_artefacts(study:Study):
     write_json(study.folder / 'manifest.json', provenance(study))
     write_json(study.folder / 'metrics.json', metrics(study))
 
-# %% ../nbs/17_study.ipynb #c063
+# %% ../nbs/17_study.ipynb #c071
 REPORTS = dict(cohort=('cohort', 'segmentation', 'harmonisation'),
                backbone=('network', 'selection', 'classifiers', 'performance', 'explanation'),
                comparison=('backbone_comparison',))
