@@ -217,7 +217,7 @@ def second_readings(cohort, extraction, height_ratios, n_jobs, progress, memory)
     if min(map(len, tables)) < 2: return None
     return tuple(_measured(t, extraction, height_ratios, n_jobs, progress, memory) for t in tables)
 
-@stage('Radiomic features of perturbed copies', 'reading preprocess morphometry radiomics repeatability')
+@stage('Radiomic features of perturbed copies', 'reading preprocess morphometry radiomics repeatability', opens_films=True)
 def perturbed_copies(cohort, second_readings, perturbations, perturbed_vertebrae, extraction, height_ratios, seed, n_jobs, progress, memory):
     "Features of disturbed copies of training vertebrae, one vertebra per patient; None where there are second readings, or fewer than two patients."
     v = cohort.vertebrae[cohort.vertebrae.split == 'train']
