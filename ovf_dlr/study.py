@@ -6,8 +6,8 @@
 __all__ = ['PROTOCOLS', 'RESOURCES', 'STAGES', 'READERS', 'ICC_COLUMNS', 'SCRATCH', 'TRUSTED', 'REPORTS', 'Settings',
            'data_folder', 'read_settings', 'Stage', 'stage', 'fingerprint', 'versions', 'hangs_on_backbone',
            'inspection', 'radiomics', 'second_readings', 'perturbed_copies', 'repeatability', 'harmonisation',
-           'center_accuracy', 'crops', 'network', 'embeddings', 'Selection', 'selection', 'fused', 'radscore',
-           'searches', 'choice', 'chosen', 'predictions', 'performance', 'explanation', 'ClusterError', 'spread_over',
+           'batch_effects', 'crops', 'network', 'embeddings', 'Selection', 'selection', 'fused', 'radscore', 'searches',
+           'choice', 'chosen', 'predictions', 'performance', 'explanation', 'ClusterError', 'spread_over',
            'check_paths', 'cluster', 'Weights', 'open_cohort', 'sweep', 'whole', 'write_json', 'Study', 'Comparison',
            'save_table', 'save_figure', 'metrics', 'notes', 'provenance', 'methods', 'Model', 'write_artefacts',
            'report_path', 'execute_report']
@@ -39,11 +39,6 @@ import numpy as np
 import pandas as pd
 import yaml
 from sklearn.base import BaseEstimator, clone
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
 import ovf_dlr
@@ -52,7 +47,7 @@ from .audit import audit
 from .cohort import CLASSES, SPLIT_TITLES, Cohort, CohortError, read_cohort
 from .evaluation import performance as performance_table
 from .fusion import LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
-from .harmonise import ComBat
+from .harmonise import ComBat, batch_effect
 from .morphometry import height_features, height_table
 from .phantom import make_cohort
 from .preprocess import crop_cohort
@@ -243,16 +238,12 @@ def harmonisation(cohort, radiomics, protocol):
     return combat, combat.transform(radiomics, center)
 
 # %% ../nbs/17_study.ipynb #c021
-@stage('Can the centre be told from the features?')
-def center_accuracy(cohort, radiomics, harmonisation, seed):
-    "Balanced accuracy of naming the centre before and after ComBat, cross-validated by patient; None for a single centre, or one of a single patient."
+@stage('Can the centre be told from the features?', 'harmonise')
+def batch_effects(cohort, radiomics, harmonisation, seed):
+    "`BatchEffect` of the radiomic features 'as measured' and 'after ComBat', cross-validated by patient; None for a single centre."
     center, patient = cohort.vertebrae.center, cohort.vertebrae.patient_id
-    fewest = patient.groupby(center).nunique().min()
-    if center.nunique() < 2 or fewest < 2: return None
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=1000))
-    folds = list(StratifiedGroupKFold(min(5, fewest), shuffle=True, random_state=seed).split(radiomics, center, patient))
-    score = lambda X: balanced_accuracy_score(center, cross_val_predict(model, X, center, cv=folds))
-    return pd.Series({'as measured': score(radiomics), 'after ComBat': score(harmonisation[1]), 'chance': 1 / center.nunique()}, name='balanced accuracy')
+    if center.nunique() < 2: return None
+    return {name: batch_effect(X, center, patient, seed) for name, X in {'as measured': radiomics, 'after ComBat': harmonisation[1]}.items()}
 
 # %% ../nbs/17_study.ipynb #c023
 def _stack(crops, ids): return np.stack(list(crops.loc[ids]))
