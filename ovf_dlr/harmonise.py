@@ -18,7 +18,7 @@ import pandas as pd
 from fastcore.basics import patch
 from neuroCombat import neuroCombat
 from scipy.special import softmax
-from scipy.stats import beta, false_discovery_control, kruskal, levene
+from scipy.stats import beta, f_oneway, false_discovery_control, kruskal
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier
@@ -371,7 +371,7 @@ def _feature_tests(X, batch) -> pd.DataFrame:
     with np.errstate(divide='ignore', invalid='ignore'), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of constant features
         level = kruskal(*rows, axis=0).pvalue
-        spread = np.array([levene(*(r[:, j] for r in rows), center='median').pvalue for j in range(X.shape[1])])
+        spread = f_oneway(*(np.abs(r - np.median(r, 0)) for r in rows), axis=0).pvalue  # Brown and Forsythe's form of Levene's test
     level, spread = (np.nan_to_num(p, nan=1.) for p in (level, spread))
     return pd.DataFrame(dict(share=centre_share(X, batch), p_level=level, p_spread=spread, q_level=false_discovery_control(level), q_spread=false_discovery_control(spread)), X.columns)
 
