@@ -486,8 +486,8 @@ def _layers(body):
 
 def _contents(module):
     "What a layer is, or which blocks it holds and how many of each."
-    blocks = pd.Series([type(m).__name__ for m in module.children()], dtype=object)
-    return ', '.join(f'{n} {k}' if n > 1 else k for k, n in blocks.value_counts(sort=False).items()) or type(module).__name__
+    blocks = pd.Series([type(m).__name__.lstrip('_') for m in module.children()], dtype=object)
+    return ', '.join(f'{n} {k}' if n > 1 else k for k, n in blocks.value_counts(sort=False).items()) or type(module).__name__.lstrip('_')
 
 # %% ../nbs/12_transfer.ipynb #c077
 def stages(
@@ -509,14 +509,14 @@ def stages(
         n = sum(p.numel() for p in m.parameters())
         if rows[-1]['shape'] == shape: rows[-1]['name'] += f', {name}'; rows[-1]['contents'] += f', {_contents(m)}'; rows[-1]['parameters'] += n
         else: rows.append(dict(name=name, contents=_contents(m), shape=shape, parameters=n, part='backbone'))
-    rows.append(dict(name='pool', contents='AdaptiveAvgPool2d, Flatten', shape=(rows[-1]['shape'][0], 1, 1), parameters=0, part='features'))
-    if network is not body: rows.append(dict(name='head', contents='Dropout, Linear', shape=(CLASSES, 1, 1), parameters=sum(p.numel() for p in network.head.parameters()), part='task'))
+    rows.append(dict(name='pool', contents='average, flatten', shape=(rows[-1]['shape'][0], 1, 1), parameters=0, part='features'))
+    if network is not body: rows.append(dict(name='head', contents='dropout, linear', shape=(CLASSES, 1, 1), parameters=sum(p.numel() for p in network.head.parameters()), part='task'))
     table = pd.DataFrame(rows)
     table[['channels', 'height', 'width']] = table.pop('shape').tolist()
     return table
 
 # %% ../nbs/12_transfer.ipynb #c080
-PARTS = dict(input=('C6', 'crop, grey levels'), backbone=('C0', 'backbone, from its weights'), features=('C1', 'features, average of each map'), task=('C2', 'task part, from random numbers'))
+PARTS = dict(input=('C6', 'crop, grey levels'), backbone=('C0', 'backbone part'), features=('C1', 'features taken here: the average of each map'), task=('C2', 'task part'))
 
 def plot_architecture(
     model:Network|nn.Module, # a fine-tuned network, or the body of one
@@ -524,19 +524,18 @@ def plot_architecture(
     ax=None,                 # matplotlib axes
 ):
     "The stages of a network, drawn from itself: height is the side of the maps, width grows with their number; beneath it shape, parameters and content."
-    table, ax = stages(model, size), ax or plt.subplots(figsize=(7, 2.9))[1]
-    step = 1.
+    table, ax = stages(model, size), ax or plt.subplots(figsize=(7, 2.8))[1]
+    wide = .05 + .05*np.log2(table.channels)
     for i, r in enumerate(table.itertuples()):
-        high, wide = .12 + 1.1*(r.height/size)**.5, .06 + .055*np.log2(r.channels)
-        _block(ax, i*step, high, wide, PARTS[r.part][0])
-        words = [f'{r.channels:,} @ {r.height}²' if r.height == r.width else f'{r.channels:,} @ {r.height}×{r.width}', _parameters(r.parameters)]
-        ax.text(i*step, -.85, '\n'.join(words), ha='center', va='top', fontsize=6, linespacing=1.3)
-        ax.text(i*step, -1.18, _stacked(r.contents), ha='center', va='top', fontsize=5.5, color='.35', linespacing=1.2)
-        ax.text(i*step, .85, _stacked(r.name, 3), ha='center', va='bottom', fontsize=6.5)
-    for i in range(len(table) - 1): ax.annotate('', ((i + 1)*step - .3, 0), (i*step + .33, 0), arrowprops=dict(arrowstyle='-|>', lw=.7, color='.3', shrinkA=0, shrinkB=0))
+        _block(ax, i, .12 + 1.1*(r.height/size)**.5, wide[i], PARTS[r.part][0])
+        ax.text(i, .85, _stacked(r.name, 3), ha='center', va='bottom', fontsize=6)
+        ax.text(i, -.8, f'{r.channels:,}' + (f'\n{r.height} × {r.width}' if r.height > 1 else '\n') + f'\n{_parameters(r.parameters)}', ha='center', va='top', fontsize=6.5)
+        ax.text(i, -1.32, _stacked(r.contents), ha='center', va='top', fontsize=5.5, color='.35')
+        if i: ax.annotate('', (i - wide[i]/2 - .03, 0), (i - 1 + wide[i-1]/2 + .1, 0), arrowprops=dict(arrowstyle='-|>', lw=.7, color='.3', shrinkA=0, shrinkB=0, mutation_scale=6))
+    for y, what in ((-.8, 'maps\nsize\nparameters'), (-1.32, 'made of')): ax.text(-.62, y, what, ha='right', va='top', fontsize=6.5 if y > -1 else 5.5, color='.35')
     for part in table.part.unique(): ax.bar([0], [0], color=PARTS[part][0], label=PARTS[part][1])
-    ax.legend(loc='upper center', bbox_to_anchor=(.5, 0), ncols=4, handlelength=1, columnspacing=1.2)
-    ax.set(xlim=(-.6, len(table) - .4), ylim=(-1.75, 1.2), title=f'{_name_of(model)}: {table.parameters.sum()/1e6:.1f} million parameters, {table.channels[table.part == "features"].iloc[0]:,} features')
+    ax.legend(loc='upper center', bbox_to_anchor=(.5, .02), ncols=4, handlelength=1, columnspacing=1.2)
+    ax.set(xlim=(-1.4, len(table) - .5), ylim=(-1.8, 1.35), title=f'{_name_of(model)}: {table.parameters.sum()/1e6:.1f} million parameters, {table.channels[table.part == "features"].iloc[0]:,} features')
     ax.set_axis_off()
     return ax
 
