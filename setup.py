@@ -31,7 +31,7 @@ setup(
     package_data={"ovf_dlr": ["*.mplstyle", "radiomics.yml", "ibsi.csv", "reports/*.ipynb", "params/*.yml"]},
     python_requires=f">={cfg['min_python']},<3.12",
     install_requires=shlex.split(cfg["requirements"]),
-    extras_require={"dev": shlex.split(cfg["dev_requirements"])},
+    extras_require={"dev": shlex.split(cfg["dev_requirements"]), "timm": ["timm"]},
     entry_points={
         "console_scripts": shlex.split(cfg["console_scripts"]),
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],

@@ -8,9 +8,9 @@ __all__ = ['PROTOCOLS', 'RESOURCES', 'STAGES', 'READERS', 'ICC_COLUMNS', 'SCRATC
            'inspection', 'radiomics', 'second_readings', 'perturbed_copies', 'repeatability', 'harmonisation',
            'batch_effects', 'crops', 'network', 'embeddings', 'Selection', 'selection', 'fused', 'radscore', 'searches',
            'choice', 'chosen', 'predictions', 'performance', 'explanation', 'ClusterError', 'spread_over',
-           'check_paths', 'cluster', 'Weights', 'open_cohort', 'sweep', 'whole', 'write_json', 'Study', 'Comparison',
-           'save_table', 'save_figure', 'metrics', 'notes', 'provenance', 'methods', 'Model', 'write_artefacts',
-           'report_path', 'execute_report']
+           'check_paths', 'cluster', 'Weights', 'run_folder', 'open_cohort', 'sweep', 'whole', 'write_json', 'Study',
+           'Comparison', 'save_table', 'save_figure', 'metrics', 'notes', 'provenance', 'methods', 'Model',
+           'write_artefacts', 'report_path', 'execute_report']
 
 # %% ../nbs/17_study.ipynb #c004
 import difflib
@@ -258,7 +258,7 @@ def _training(epochs, batch_size, learning_rate, learning_rate_backbone, threads
     from ovf_dlr.transfer import Training  # torch takes seconds to load: reports that only draw do without
     return Training(epochs=epochs, batch_size=batch_size, lr=learning_rate, lr_backbone=learning_rate_backbone, threads=threads)
 
-@stage('Fine-tuning ResNet-50', 'weights transfer')
+@stage('Fine-tuning', 'weights transfer')
 def network(cohort, crops, backbone, epochs, batch_size, learning_rate, learning_rate_backbone, threads, seed, progress):
     "The network fine-tuned on all training rows, watched on the internal set."
     from ovf_dlr.transfer import fine_tune
@@ -269,7 +269,7 @@ def network(cohort, crops, backbone, epochs, batch_size, learning_rate, learning
 
 @stage('Average-pool embeddings', 'weights transfer')
 def embeddings(cohort, crops, network, backbone, protocol, cross_fit_folds, epochs, batch_size, learning_rate, learning_rate_backbone, threads, seed, memory, progress):
-    "2,048 features per vertebra; training rows cross-fitted by patient under `strict`."
+    "As many features per vertebra as the network has (ResNet-50: 2,048); training rows cross-fitted by patient under `strict`."
     from ovf_dlr.transfer import cross_fit_embeddings
     v = cohort.vertebrae
     table = pd.DataFrame(network.embed(_stack(crops, v.index)), v.index, dtype=float).rename(columns='dtl_{:04d}'.format)
@@ -510,8 +510,13 @@ class Weights:
 def _weights(name, given):
     if name in ('random', 'random-2'): return Weights(name, None, None)
     from ovf_dlr.weights import find_weights  # torch is loaded only where a file has to be found
-    path = Path(find_weights(name, given))
+    path = find_weights(name, given)
+    if path is None: return Weights(name, None, None)
     return Weights(name, path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+def run_folder(backbone:str) -> str:
+    "Name of the folder that a backbone's results go into."
+    return backbone.replace(':', '-')
 
 def open_cohort(settings:Settings, progress:bool=False) -> Cohort:
     "The cohort that `settings` names; a phantom is made first if it is not there."
@@ -575,7 +580,7 @@ class Study:
     @property
     def folder(self) -> Path:
         "Where this run's tables, figures and model go."
-        return self.out / (self.backbone_name or 'cohort')
+        return self.out / run_folder(self.backbone_name or 'cohort')
 
     @property
     def cohort(self) -> Cohort:
@@ -741,6 +746,10 @@ def _repeatability_methods(study) -> str:
     return (f"No vertebra was delineated again by both readers. Repeatability was estimated from {s.perturbations} perturbed images and masks of each of {table.n_perturbed.iloc[0]} training vertebrae, one per patient (noise, sub-pixel shift, "
             f"superpixel-based contour randomisation, change of area; after Zwanenburg et al., Sci Rep 2019); features with {least} (ICC(1,1)) over the copies {kept}. This is no substitute for second readers.")
 
+def _network_title(network):
+    from ovf_dlr.weights import architecture_title  # with torch, as the network has it loaded already
+    return architecture_title(network.card['architecture'])
+
 def methods(study:Study) -> dict[str, str]:
     "One Methods sentence or two per stage, from the settings and results of this run."
     s, n, strict = study.settings, study.selection.counts, study.settings.protocol == 'strict'
@@ -752,8 +761,8 @@ def methods(study:Study) -> dict[str, str]:
         repeatability=_repeatability_methods(study),
         harmonisation='Features were harmonised across centres with ComBat, ' + ('fitted on the training rows; each further centre was adapted to them from its own unlabelled rows, unless it had too few.'
                   if strict else 'fitted on the pooled rows of all centres.'),
-        transfer=f"A ResNet-50 ({study.backbone.caption.removeprefix('Backbone: ').rstrip('.')}) was fine-tuned on {s.crop_size} x {s.crop_size} crops of the vertebral body (Adam, batch size {s.batch_size}, {s.epochs} epochs, cosine annealing from {s.learning_rate:g} in the task part and {s.learning_rate_backbone:g} in the backbone). "
-                 + f"The 2,048 average-pool activations served as features" + (f"; those of training rows were cross-fitted over {s.cross_fit_folds} folds of patients." if strict else '.'),
+        transfer=f"A {_network_title(study.network)} ({study.backbone.caption.removeprefix('Backbone: ').rstrip('.')}) was fine-tuned on {s.crop_size} x {s.crop_size} crops of the vertebral body (Adam, batch size {s.batch_size}, {s.epochs} epochs, cosine annealing from {s.learning_rate:g} in the task part and {s.learning_rate_backbone:g} in the backbone). "
+                 + f"The {study.embeddings.shape[1]:,} average-pool activations served as features" + (f"; those of training rows were cross-fitted over {s.cross_fit_folds} folds of patients." if strict else '.'),
         fusion=f"Features were eliminated greedily until no two had |Spearman rho| > {s.correlation_threshold:g}; a LASSO with {s.folds}-fold cross-validated lambda ({study.selection.lasso.lambda_:.4f}, rule: {s.lasso_rule}) "
                f"kept {n['radiomics fused']} radiomic and {n['DTL fused']} deep features, whose weighted sum is the DTL_Radscore.",
         classifiers=f"{len(s.classifiers)} classifiers were tuned by grid search with {s.folds}-fold cross-validation grouped by patient on the training set; "
