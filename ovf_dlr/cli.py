@@ -26,7 +26,6 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from tqdm.auto import tqdm
 
 from . import __version__
 from .audit import audit

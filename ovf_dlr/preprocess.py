@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['zscore', 'Case', 'load_case', 'read_film', 'film_masks', 'load_cases', 'bounding_box', 'square_window',
-           'network_crop', 'crop_cohort', 'near', 'plot_case', 'plot_contact_sheet', 'plot_contact_rows']
+           'network_crop', 'network_mask', 'crop_cohort', 'near', 'plot_case', 'plot_contact_sheet',
+           'plot_contact_rows']
 
 # %% ../nbs/03_preprocess.ipynb #c003
 from dataclasses import dataclass
@@ -128,16 +129,28 @@ def _weights(start, stop, n_out, n_in) -> tuple[np.ndarray, slice]: # (n_out, n)
     np.add.at(folded.T, inside-inside[0], w.T)
     return folded, slice(inside[0], inside[-1]+1)
 
+def _cut(pixels, case, size, margin_mm) -> np.ndarray: # (size, size) float32
+    "`pixels`, which lie on the film of `case`, under its window."
+    top, bottom, left, right = square_window(case, margin_mm)
+    rows, ys = _weights(top, bottom, size, pixels.shape[0])
+    cols, xs = _weights(left, right, size, pixels.shape[1])
+    return rows @ pixels[ys, xs] @ cols.T
+
 def network_crop(
     case:Case,            # one vertebra
     size:int=224,         # side of the crop, in pixels
     margin_mm:float=5.0,  # kept around the body, in mm
 ) -> np.ndarray: # (size, size) float32 in [0, 1]
     "Square crop around the body, anti-aliased; grey is the film's Z-score, cut at 3 standard deviations and mapped to 0 ... 1."
-    top, bottom, left, right = square_window(case, margin_mm)
-    rows, ys = _weights(top, bottom, size, case.image.shape[0])
-    cols, xs = _weights(left, right, size, case.image.shape[1])
-    return np.clip((rows @ case.image[ys, xs] @ cols.T + 3)/6, 0, 1)
+    return np.clip((_cut(case.image, case, size, margin_mm) + 3)/6, 0, 1)
+
+def network_mask(
+    case:Case,            # one vertebra
+    size:int=224,         # as for `network_crop`
+    margin_mm:float=5.0,  # as for `network_crop`
+) -> np.ndarray: # (size, size) bool
+    "The mask under the same window: pixels of the crop at least half of which are body."
+    return _cut(case.mask.astype(np.float32), case, size, margin_mm) >= .5
 
 # %% ../nbs/03_preprocess.ipynb #c028
 def _film_crops(rows, size, margin_mm) -> list[np.ndarray]:

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['CLASSES', 'KIND', 'PARTS', 'ArrayLoader', 'jitter', 'Training', 'TrainingDiverged', 'EpochHistory', 'SettleBatchNorm',
            'EpochBar', 'FocalLoss', 'KeepBest', 'Resume', 'make_learner', 'fine_tune', 'Network', 'LossByRate',
-           'learning_rates', 'plot_learning_rates', 'stages', 'plot_architecture', 'plot_history', 'activation_map',
-           'plot_activation', 'cross_fit_embeddings']
+           'learning_rates', 'plot_learning_rates', 'stages', 'plot_architecture', 'plot_history', 'plot_scores',
+           'activation_map', 'occlusion_map', 'plot_activation', 'attention_share', 'attention_table', 'plot_attention',
+           'cross_fit_embeddings']
 
 # %% ../nbs/12_transfer.ipynb #c003
-import json, os, shutil, time
+import itertools, json, os, shutil, time
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,7 +29,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
-from fastcore.basics import patch
+from fastcore.basics import chunked, patch
 from matplotlib import pyplot as plt
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, roc_auc_score
@@ -349,15 +350,6 @@ class Network:
     def __repr__(self): return f"Network({self.card['backbone']}, {'x'.join(map(str, self.card['size']))} px, {len(self.history)} epochs, n={self.card['n']})"
 
 # %% ../nbs/12_transfer.ipynb #c049
-def _forward(module, crops, device, batch=64):
-    "Outputs of `module` for all `crops` in evaluation mode, a batch at a time, as one float32 array."
-    device = _device(device)
-    module = module.to(device).eval()
-    with torch.inference_mode(): out = [module(torch.from_numpy(crops[i:i+batch]).to(device)).float().cpu() for i in range(0, max(len(crops), 1), batch)]
-    module.cpu()
-    return torch.cat(out).numpy()
-
-# %% ../nbs/12_transfer.ipynb #c050
 def _fitting(network, crops):
     "`crops`, if they are what `network` was trained on."
     x = _check_crops(crops)
@@ -366,24 +358,35 @@ def _fitting(network, crops):
     return x
 
 # %% ../nbs/12_transfer.ipynb #c051
-@patch
-def embed(self:Network,
-    crops:np.ndarray,   # (n, H, W) in [0, 1]
-    device:str='auto',
-) -> np.ndarray: # (n, C) float32; 2,048 of ResNet-50
-    "The average-pooled feature maps: the deep transfer learning features."
-    return _forward(self.model[:3], _fitting(self, crops), device)
+def _forward(module, network, crops, device, batch=64):
+    "Outputs of `module` for all `crops` that fit `network`, in evaluation mode and single precision, a batch at a time, as one array."
+    device = _device(device)
+    module = module.to(device).eval()
+    none = np.empty((0, *network.card['size']), 'float32') # goes first, and gives the result its shape where there are no crops
+    pieces = itertools.chain([none], (np.stack(piece) for piece in chunked(crops, batch)))
+    try:
+        with torch.inference_mode(): return np.concatenate([module(torch.from_numpy(_fitting(network, x)).to(device)).float().cpu().numpy() for x in pieces])
+    finally: module.cpu()
 
 # %% ../nbs/12_transfer.ipynb #c052
 @patch
+def embed(self:Network,
+    crops,              # n of (H, W) in [0, 1]: an array, or anything that yields one after the other
+    device:str='auto',
+) -> np.ndarray: # (n, C) float32; 2,048 of ResNet-50
+    "The average-pooled feature maps: the deep transfer learning features."
+    return _forward(self.model[:3], self, crops, device)
+
+# %% ../nbs/12_transfer.ipynb #c053
+@patch
 def predict(self:Network,
-    crops:np.ndarray,   # (n, H, W) in [0, 1]
+    crops,              # n of (H, W) in [0, 1]: an array, or anything that yields one after the other
     device:str='auto',
 ) -> np.ndarray: # (n, 3) float32, rows sum to 1
     "Class probabilities of the network's own task part."
-    return _forward(nn.Sequential(self.model, nn.Softmax(1)), _fitting(self, crops), device)
+    return _forward(nn.Sequential(self.model, nn.Softmax(1)), self, crops, device)
 
-# %% ../nbs/12_transfer.ipynb #c054
+# %% ../nbs/12_transfer.ipynb #c055
 @patch
 def save(self:Network,
     folder:str|Path, # made if not there
@@ -397,7 +400,7 @@ def save(self:Network,
     write_whole(folder/'network.json', lambda p: p.write_text(json.dumps(card, indent=1)))
     return folder
 
-# %% ../nbs/12_transfer.ipynb #c055
+# %% ../nbs/12_transfer.ipynb #c056
 def _read_card(folder):
     "The card of the network in `folder`, once its tensors are known to be those it was written with."
     card, tensors = folder/'network.json', folder/'network.safetensors'
@@ -411,12 +414,12 @@ def _read_card(folder):
         raise WeightsError(f"'{tensors}' (SHA-256 {sha[:8]}) is not the file its card was written with ({d['sha256'][:8]}): damaged, or from another run")
     return d
 
-# %% ../nbs/12_transfer.ipynb #c056
+# %% ../nbs/12_transfer.ipynb #c057
 def _built_from(card):
     "What a network with this card was built from."
     return Backbone(**{k: card[k] for k in ('title', 'architecture', 'lineage', 'keras')}, name=card['backbone'], mean=tuple(card['mean']), std=tuple(card['std']))
 
-# %% ../nbs/12_transfer.ipynb #c057
+# %% ../nbs/12_transfer.ipynb #c058
 @patch(cls_method=True)
 def load(cls:Network,
     folder:str|Path, # written by `save`
@@ -430,7 +433,7 @@ def load(cls:Network,
     history, _ = _history(card.pop('history')), card.pop('sha256')
     return Network(model.eval(), card, history)
 
-# %% ../nbs/12_transfer.ipynb #c066
+# %% ../nbs/12_transfer.ipynb #c067
 class LossByRate(Callback):
     "Learning rate of the task part and loss of every batch; ends the training when the loss has quadrupled."
     def before_fit(self): self.rows = []
@@ -475,7 +478,7 @@ def plot_learning_rates(
     ax.legend()
     return ax
 
-# %% ../nbs/12_transfer.ipynb #c076
+# %% ../nbs/12_transfer.ipynb #c077
 def _layers(body):
     "{name: module} of the layers in the order of the network; what holds nearly all of it is opened."
     inner = dict(body.named_children())
@@ -489,7 +492,7 @@ def _contents(module):
     blocks = pd.Series([type(m).__name__.lstrip('_') for m in module.children()], dtype=object)
     return ', '.join(f'{n} {k}' if n > 1 else k for k, n in blocks.value_counts(sort=False).items()) or type(module).__name__.lstrip('_')
 
-# %% ../nbs/12_transfer.ipynb #c077
+# %% ../nbs/12_transfer.ipynb #c078
 def stages(
     model:Network|nn.Module, # a fine-tuned network, or the body of one
     size:int=224,            # pixels across the crop
@@ -515,7 +518,7 @@ def stages(
     table[['channels', 'height', 'width']] = table.pop('shape').tolist()
     return table
 
-# %% ../nbs/12_transfer.ipynb #c080
+# %% ../nbs/12_transfer.ipynb #c081
 PARTS = dict(input=('C6', 'crop, grey levels'), backbone=('C0', 'backbone part'), features=('C1', 'features taken here: the average of each map'), task=('C2', 'task part'))
 
 def plot_architecture(
@@ -539,7 +542,7 @@ def plot_architecture(
     ax.set_axis_off()
     return ax
 
-# %% ../nbs/12_transfer.ipynb #c081
+# %% ../nbs/12_transfer.ipynb #c082
 def _block(ax, x, high, wide, colour):
     "A cuboid around (x, 0), its depth drawn aslant."
     slant = .12*high
@@ -559,7 +562,7 @@ def _stacked(words, most=4):
 
 def _name_of(model): return architecture_title(model.card['architecture']) if isinstance(model, Network) else 'Network'
 
-# %% ../nbs/12_transfer.ipynb #c084
+# %% ../nbs/12_transfer.ipynb #c085
 def plot_history(
     network:Network,
     ax=None,         # matplotlib axes
@@ -576,35 +579,81 @@ def plot_history(
     return ax
 
 # %% ../nbs/12_transfer.ipynb #c087
+def plot_scores(
+    network:Network,
+    ax=None,         # matplotlib axes
+):
+    "Macro AUC and accuracy on the validation rows by epoch. Raises `ValueError` if the training had none."
+    h = network.history
+    if 'valid_auc' not in h: raise ValueError('this training had no validation rows: give `fine_tune` some as `valid`')
+    ax = ax or plt.subplots()[1]
+    for column, look, label in (('valid_auc', 's-', 'macro AUC'), ('valid_accuracy', 'o--', 'accuracy')): ax.plot(h.epoch, h[column], look, label=label)
+    ax.axhline(.5, color='C7', lw=.6, ls=':', label='AUC of chance')
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set(xlabel='epoch', ylabel='validation rows', ylim=(0, 1), title='The network alone')
+    ax.legend()
+    return ax
+
+# %% ../nbs/12_transfer.ipynb #c091
 def _class_maps(network, crops, device='auto'):
     "(n, 3, H/32, W/32): what each place adds to the score of each class, less what it adds to all classes."
     head = network.model.head
     place = nn.Conv2d(head.in_features, CLASSES, 1, bias=False).requires_grad_(False)
     place.weight.copy_((head.weight - head.weight.mean(0)).detach()[:, :, None, None])
-    return _forward(nn.Sequential(network.model.body, place), _fitting(network, crops), device)
+    return _forward(nn.Sequential(network.model.body, place), network, crops, device)
 
-# %% ../nbs/12_transfer.ipynb #c088
+# %% ../nbs/12_transfer.ipynb #c092
+def _explained(network, crops, target, device):
+    "For each crop the class to be explained."
+    return network.predict(crops, device).argmax(1) if target is None else np.broadcast_to(target, len(crops))
+
 def activation_map(
     network:Network,
     crops:np.ndarray,          # (n, H, W) in [0, 1]
-    target:int|None=None,      # class explained; None: for each crop the class predicted
+    target=None,               # class explained, one for all or (n,); None: for each crop the class predicted
     device:str='auto',
 ) -> np.ndarray: # (n, H, W) float32; mean over a map, before enlarging, plus a constant of the network is the score
     "Class activation map of each crop, enlarged to the crop (bilinearly)."
     maps = _class_maps(network, crops, device)
-    shown = network.predict(crops, device).argmax(1) if target is None else np.full(len(maps), target)
-    chosen = torch.tensor(maps[np.arange(len(maps)), shown])[:, None]
+    chosen = torch.tensor(maps[np.arange(len(maps)), _explained(network, crops, target, device)])[:, None]
     return F.interpolate(chosen, size=np.shape(crops)[1:], mode='bilinear', align_corners=False)[:, 0].numpy()
 
-# %% ../nbs/12_transfer.ipynb #c090
+# %% ../nbs/12_transfer.ipynb #c095
+def _margin(network, crops, target, device):
+    "(n,) score of the class `target`, less the mean of all classes."
+    scores = _forward(network.model, network, crops, device)
+    return (scores - scores.mean(1, keepdims=True))[np.arange(len(scores)), target]
+
+def _starts(n, window): return np.unique([*range(0, n - window, max(1, window//2)), n - window]) # half a window apart
+
+def occlusion_map(
+    network:Network,
+    crops:np.ndarray,          # (n, H, W) in [0, 1]
+    target=None,               # class explained, one for all or (n,); None: for each crop the class predicted
+    window:int|None=None,      # side of the square hidden, in pixels; None: a quarter of the crop
+    device:str='auto',
+) -> np.ndarray: # (n, H, W) float32, in units of the score (logit)
+    "How far the score of the class falls when a place is covered with the crop's mean grey, averaged over the windows that cover it."
+    crops = _fitting(network, crops)
+    window = min(crops.shape[1:])//4 if window is None else window
+    if not 1 <= window <= min(crops.shape[1:]): raise ValueError(f'a window of {window} pixels does not lie within crops of {crops.shape[1]} x {crops.shape[2]}')
+    target = _explained(network, crops, target, device)
+    whole, grey, fall, times = _margin(network, crops, target, device), crops.mean((1, 2), keepdims=True), np.zeros_like(crops), np.zeros_like(crops[:1])
+    for top, left in itertools.product(*(_starts(n, window) for n in crops.shape[1:])):
+        place, hidden = np.s_[:, top:top + window, left:left + window], crops.copy()
+        hidden[place] = grey
+        fall[place] += (whole - _margin(network, hidden, target, device))[:, None, None]; times[place] += 1
+    return fall/times
+
+# %% ../nbs/12_transfer.ipynb #c097
 def plot_activation(
     crop:np.ndarray,              # (H, W) in [0, 1]
-    cam:np.ndarray,               # (H, W) from `activation_map`
+    cam:np.ndarray,               # (H, W) from `activation_map` or `occlusion_map`
     mask:np.ndarray|None=None,    # (H, W) bool, outlined
     colorbar:bool=True,           # False: the scale is plain, or shown elsewhere
     ax=None,                      # matplotlib axes
 ):
-    "A class activation map over its crop: red speaks for the class, blue against it, grey neither."
+    "A map over its crop: red speaks for the class, blue against it, grey neither."
     ax, limit = ax or plt.subplots()[1], float(abs(cam).max()) or 1.
     ax.imshow(crop, vmin=0, vmax=1)
     shade = ax.imshow(cam, cmap='RdBu_r', vmin=-limit, vmax=limit, alpha=np.clip(.7*abs(cam)/limit, 0, 1))
@@ -613,12 +662,61 @@ def plot_activation(
     ax.set_axis_off()
     return ax
 
-# %% ../nbs/12_transfer.ipynb #c093
+# %% ../nbs/12_transfer.ipynb #c100
+def attention_share(
+    maps:np.ndarray,   # (n, H, W) from `activation_map` or `occlusion_map`
+    masks:np.ndarray,  # (n, H, W) bool, from `network_mask`
+) -> pd.DataFrame: # n rows: share of what speaks for the class, and share of the area, that lie inside the mask
+    "How much of a map's positive part lies inside the mask; NaN where a map has none."
+    maps, masks = np.clip(np.asarray(maps, float), 0, None), np.asarray(masks, bool)
+    if maps.shape != masks.shape: raise ValueError(f'maps {maps.shape} and masks {masks.shape} differ in shape; were the masks cropped like the films (`network_mask`)?')
+    total, inside = maps.sum((1, 2)), (maps*masks).sum((1, 2))
+    return pd.DataFrame(dict(share=np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0), area=masks.mean((1, 2))))
+
+# %% ../nbs/12_transfer.ipynb #c103
+def _patient_interval(values, groups, draws=2000, seed=0):
+    "95 % bootstrap interval of a mean, patients drawn with replacement; NaN for a single patient."
+    by_patient = pd.Series(np.asarray(values)).groupby(np.asarray(groups)).agg(['sum', 'size']).to_numpy(float)
+    n = len(by_patient)
+    if n < 2: return np.nan, np.nan
+    totals = np.random.default_rng(seed).multinomial(n, np.full(n, 1/n), draws) @ by_patient
+    return tuple(np.quantile(totals[:, 0]/totals[:, 1], (.025, .975)))
+
+def attention_table(
+    shares:pd.DataFrame,  # from `attention_share`, with `patient_id` and the columns of `by`
+    by:list,              # columns to group by, such as split and class
+    seed:int=0,           # of the bootstrap
+) -> pd.DataFrame: # a row per group: n, patients, share, area, excess (share - area) and its 95 % interval
+    "Mean share of attention inside the mask against the share of the area, per group."
+    known, rows = shares.dropna(subset='share'), []
+    for key, g in known.groupby(by, sort=False):
+        excess = g.share - g.area
+        lower, upper = _patient_interval(excess, g.patient_id, seed=seed)
+        rows.append(dict(zip(by, key), n=len(g), patients=g.patient_id.nunique(), share=g.share.mean(), area=g.area.mean(), excess=excess.mean(), lower=lower, upper=upper))
+    return pd.DataFrame(rows, columns=[*by, 'n', 'patients', 'share', 'area', 'excess', 'lower', 'upper'])
+
+# %% ../nbs/12_transfer.ipynb #c107
+def plot_attention(
+    table:pd.DataFrame,  # from `attention_table`
+    label,               # of a row, as a function of it
+    ax=None,             # matplotlib axes
+):
+    "Share of attention inside the mask (point, 95 % interval by patient) against the share of the area (tick), a line per row."
+    ax = ax or plt.subplots(figsize=(3.5, .25*len(table) + .8))[1]
+    y = np.arange(len(table))[::-1]
+    ax.hlines(y, table.area + table.lower, table.area + table.upper, color='C0', lw=1)
+    ax.plot(table.share, y, 'o', color='C0', label='attention (95 % interval)')
+    ax.plot(table.area, y, '|', color='C3', ms=9, mew=1.5, label='area: no preference')
+    ax.set(yticks=y, yticklabels=[label(r) for r in table.itertuples()], xlim=(0, 1), xlabel='share inside the mask')
+    ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=2)
+    return ax
+
+# %% ../nbs/12_transfer.ipynb #c110
 def _fold_embeddings(crops, labels, fit, held, backbone, weights, weights_id, settings, seed, device):
     "Embeddings of the rows `held` by a network fine-tuned on the rows `fit`; `weights_id` stands for `weights` in a cache."
     return fine_tune(crops[fit], labels[fit], backbone, weights, settings, seed=seed, device=device).embed(crops[held], device)
 
-# %% ../nbs/12_transfer.ipynb #c094
+# %% ../nbs/12_transfer.ipynb #c111
 def _patient_folds(labels, groups, folds, seed):
     "Row numbers (fit, held) of each fold, by patient and with classes in proportion."
     groups = np.asarray(groups)
@@ -626,7 +724,7 @@ def _patient_folds(labels, groups, folds, seed):
     if folds < 2 or len(np.unique(groups)) < folds: raise ValueError(f'{len(np.unique(groups))} patients cannot be divided into {folds} folds')
     return StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
 
-# %% ../nbs/12_transfer.ipynb #c095
+# %% ../nbs/12_transfer.ipynb #c112
 def cross_fit_embeddings(
     crops:np.ndarray,              # (n, H, W) in [0, 1], training rows alone
     labels:np.ndarray,             # (n,) class 0 to 2

@@ -12,7 +12,7 @@ __all__ = ['BACKBONES', 'Backbone', 'WeightsError', 'WeightsWarning', 'reproduci
 import difflib, hashlib, inspect, json, os, pickle, random, re, shutil, warnings, zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
