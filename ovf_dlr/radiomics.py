@@ -17,6 +17,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 import pandas as pd
@@ -541,11 +542,11 @@ def _film_features(
 def _portions(
     table:pd.DataFrame, # cohort
     n_jobs:int,         # processes
-) -> list[pd.DataFrame]:
+) -> tuple[int, Iterator[pd.DataFrame]]: # how many, and one after the other
     "The work in portions: a film with all its vertebrae, or, where there are fewer films than processes, a share of them."
-    films = [film for _, film in table.groupby('image', sort=False)]
-    shares = -(-n_jobs//max(len(films), 1))
-    return [film.iloc[i::shares] for film in films for i in range(min(shares, len(film)))]
+    films = table.groupby('image', sort=False)
+    shares = -(-n_jobs//max(films.ngroups, 1))
+    return int(films.size().clip(upper=shares).sum()), (film.iloc[i::shares] for _, film in films for i in range(min(shares, len(film))))
 
 # %% ../nbs/08_radiomics.ipynb #c084
 class ExtractionError(ValueError):
@@ -560,10 +561,10 @@ def extract_cohort(
 ) -> pd.DataFrame: # float64, indexed like `table`, one column per feature
     "Radiomics of every vertebra in `table`. Raises `ExtractionError` for those that cannot be measured, after finishing the others."
     settings, memory = radiomics_settings(settings), check_memory(str(memory) if isinstance(memory, PathLike) else memory)
-    portions = _portions(table, effective_n_jobs(n_jobs))
+    n, portions = _portions(table, effective_n_jobs(n_jobs))
     work = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_film_features)(film, settings, memory) for film in portions)
     row, names, values, bad = dict(zip(table.index, range(len(table)))), [], None, []
-    for film in tqdm(work, 'radiomics', len(portions), disable=not progress, unit='film'):
+    for film in tqdm(work, 'radiomics', n, disable=not progress, unit='film'):
         for key, x in film.items():
             if isinstance(x, ValueError): bad.append(f'{key}: {x}'); continue
             if values is None: names, values = x.index, np.empty((len(table), len(x)))
