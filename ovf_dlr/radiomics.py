@@ -416,7 +416,9 @@ def _texture_features(
 def _measure(region:Region, settings:dict) -> dict[str, float]:
     "Every feature of a region, image by image, named `<image>_<class>_<feature>`."
     mask, images, area = _as_sitk(region.mask.astype('uint32'), region.spacing), filtered_images(region, settings), np.prod(region.spacing)
-    stack, found = Stack(images, region.mask, settings), _shape_features(mask)
+    found = _shape_features(mask)
+    if not images: return found
+    stack = Stack(images, region.mask, settings)
     textures = _texture_features(stack, mask)
     for name, values, counts, texture in zip(images, stack.values, stack.counts, np.transpose(list(textures.values()))):
         found |= {f'{name}_firstorder_{feature}': float(v) for feature, v in first_order(values, counts, area).items()}
