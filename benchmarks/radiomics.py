@@ -104,7 +104,11 @@ def ours(folder, cohort):
     from ovf_dlr.radiomics import extract_cohort
 
     table = pd.read_csv(folder / f"{cohort}.csv", index_col="vertebra_id")
-    return lambda: extract_cohort(table).to_dict("records")
+    def work():
+        features = extract_cohort(table)
+        return [dict(zip(features.columns, row)) for row in features.to_numpy()]
+
+    return work
 
 
 def pyradiomics(folder, shape3d):

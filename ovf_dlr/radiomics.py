@@ -10,11 +10,12 @@ __all__ = ['SETTINGS', 'LOG_MARGIN', 'IMAGE_TYPES', 'radiomics_settings', 'Regio
 # %% ../nbs/08_radiomics.ipynb #c004
 import logging
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
+from itertools import product
 from os import PathLike
 from pathlib import Path
 from typing import Iterator
@@ -310,14 +311,29 @@ class Stack:
         _check_levels(images, raw, levels, settings)
         self.mask, self.values = mask, np.stack(raw, dtype=float)  # (m, n)
         self.n_levels, self.highest = int(levels.max()), levels.max(1)
-        self.counts = np.stack([np.bincount(l, minlength=self.n_levels + 1)[1:] for l in levels])  # (m, n_levels)
         self.levels = np.zeros((len(levels), *mask.shape), np.intc)  # (m, h, w), 0 outside the mask
         self.levels[:, mask] = levels
+        self.pixels = levels  # (m, n)
+        self.counts = self.by_level()  # (m, n_levels), pixels
 
     def matrices(self, count, *arguments) -> list[np.ndarray]: # one (1, n_levels, ...) per image
         "Texture matrices of every image by one of pyradiomics' C functions, in two dimensions."
         found = [count(l, self.mask, *arguments, False, 0) for l in self.levels]
         return [f[0] if isinstance(f, tuple) else f for f in found]
+
+    def by_level(self, numbers=0, size=1, weights=None) -> np.ndarray: # (m, n_levels*size)
+        "How often each of `numbers` (m, n), which lie below `size`, occurs in the pixels of each level; or the sum of the `weights` of those pixels."
+        row = np.arange(len(self.pixels))[:, None]*self.n_levels + self.pixels - 1
+        return np.bincount((row*size + numbers).ravel(), weights, len(row)*self.n_levels*size).reshape(len(row), -1)
+
+    @cached_property
+    def neighbours(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n,), (m, n), (m, n)
+        "Of each pixel of the mask: its neighbours in the mask (0 to 8), the sum of their levels, and how many have its own level."
+        before, at, after = slice(0, -2), slice(1, -1), slice(2, None)
+        around = np.pad(self.levels.astype(np.min_scalar_type(8*self.n_levels)), ((0, 0), (1, 1), (1, 1)))  # the smallest integers that hold a sum, which are added fastest
+        own, others = around[:, at, at], [around[:, y, x] for y, x in product((before, at, after), repeat=2) if (y, x) != (at, at)]
+        n, total, alike = sum(o[0] > 0 for o in others), sum(others), sum((o == own).view(np.uint8) for o in others)
+        return n[self.mask], total[:, self.mask], alike[:, self.mask]
 
 # %% ../nbs/08_radiomics.ipynb #c046
 def _check_levels(names, values, levels, settings):
@@ -356,7 +372,11 @@ class _GLCM(_Stacked, RadiomicsGLCM):
         self.coefficients['Ng'] = self.stack.highest[:, None, None]
 
 class _NGTDM(_Stacked, RadiomicsNGTDM):
-    def _calculateMatrix(self, _=None): return np.concatenate(self.stack.matrices(cMatrices.calculate_ngtdm, _DISTANCE, self.stack.n_levels))
+    def _calculateMatrix(self, _=None):
+        n, total, _ = self.stack.neighbours
+        difference = np.abs(self.stack.pixels - total/np.maximum(n, 1))*(n > 0)
+        columns = self.stack.counts, self.stack.by_level(weights=difference.ravel()), self.coefficients['grayLevels']
+        return np.stack(np.broadcast_arrays(*columns), -1)
 
 # %% ../nbs/08_radiomics.ipynb #c050
 def _seen_directions(P): return P[..., P.any((0, 1, 2))]
@@ -394,7 +414,7 @@ class _GLSZM(_Sizes, RadiomicsGLSZM):
 
 class _GLDM(_Sizes, RadiomicsGLDM):
     matrix, by_size = 'P_gldm', 'pd'
-    def _count(self): return self.stack.matrices(cMatrices.calculate_gldm, _DISTANCE, self.stack.n_levels, 0)
+    def _count(self): return [P.reshape(1, -1, 9) for P in self.stack.by_level(self.stack.neighbours[2], 9)]
 
 _TEXTURES = dict(glcm=_GLCM, gldm=_GLDM, glrlm=_GLRLM, glszm=_GLSZM, ngtdm=_NGTDM)
 for _family, _kind in _TEXTURES.items(): _kind.__module__ = f'radiomics.{_family}'   # the name pyradiomics logs under
