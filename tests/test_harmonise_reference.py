@@ -1,5 +1,6 @@
 "ComBat against R's sva and Fortin's reference outputs, and on real tables from three centres."
 import json
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -24,9 +25,11 @@ def test_equals_sva(two_batches, mode):
     np.testing.assert_allclose(ComBat(mode).fit_transform(X, batch), expected["nocov_parametric"], atol=1e-9)
     tolerance = 1e-9 if mode == "reference" else 5e-7  # neuroCombat keeps covariates in single precision
     np.testing.assert_allclose(ComBat(mode).fit_transform(X, batch, age), expected["age_parametric"], atol=tolerance)
+    np.testing.assert_allclose(ComBat(mode, parametric=False).fit_transform(X, batch), expected["nocov_nonparametric"], atol=1e-9)
 
 
-VARIANTS = [(adjusted, mean_only, ref) for adjusted in (False, True) for mean_only in (False, True) for ref in (False, True)]
+PRIORS = dict(parametric=dict(), nonparametric=dict(parametric=False), noeb=dict(eb=False))
+VARIANTS = list(product(PRIORS, *[(False, True)] * 3))
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +39,49 @@ def random_numbers(shared):
     X = pd.read_csv(folder / "inputData" / "testdata.csv").T.to_numpy()
     assert X.shape == (10, 200)
 
-    def expected(adjusted, mean_only, ref):
-        name = f"testdata_combat_parametric_{'' if adjusted else 'un'}adjusted{'_meanonly' if mean_only else ''}{'_batchref' if ref else ''}_r.csv"
+    def expected(prior, adjusted, mean_only, ref):
+        kind = "parametric" if prior == "noeb" else prior  # without empirical Bayes there is no prior
+        switches = dict(noeb=prior == "noeb", meanonly=mean_only, batchref=ref)
+        name = "_".join(["testdata_combat", kind, "adjusted" if adjusted else "unadjusted", *(k for k, on in switches.items() if on), "r.csv"])
         return pd.read_csv(folder / "outputData" / name).T.to_numpy()
 
     return X, np.repeat([1, 2], 5), np.array([1, 0] * 5), expected
 
 
-@pytest.mark.parametrize("adjusted, mean_only, ref", VARIANTS)
-def test_equals_fortins_r_code(random_numbers, adjusted, mean_only, ref):
-    "With and without covariate, scales, and a reference batch."
+@pytest.mark.parametrize("prior, adjusted, mean_only, ref", VARIANTS)
+def test_equals_fortins_r_code(random_numbers, prior, adjusted, mean_only, ref):
+    "With each prior and none, with and without covariate, scales, and a reference batch."
     X, batch, z, expected = random_numbers
-    found = ComBat(reference="1" if ref else None, mean_only=mean_only).fit_transform(X, batch, z if adjusted else None)
-    np.testing.assert_allclose(found, expected(adjusted, mean_only, ref), atol=1e-9)
+    found = ComBat(reference="1" if ref else None, mean_only=mean_only, **PRIORS[prior]).fit_transform(X, batch, z if adjusted else None)
+    np.testing.assert_allclose(found, expected(prior, adjusted, mean_only, ref), atol=1e-9)
+
+
+def _plain_nonparametric(X, batch):
+    "The definition, densities multiplied as they stand, in numbers that reach down to 1e-4932."
+    X = X.astype(np.longdouble)
+    groups = [batch == b for b in np.unique(batch)]
+    level = sum(X[g].mean(0) * g.mean() for g in groups)
+    spread = np.sqrt(sum((X[g] - X[g].mean(0)).var(0) * g.mean() for g in groups))
+    found = np.empty_like(X)
+    for g in groups:
+        z = (X[g] - level) / spread
+        shift, scale = z.mean(0), z.var(0, ddof=1)
+        for i in range(X.shape[1]):
+            others = np.arange(X.shape[1]) != i
+            squares = ((z[:, [i]] - shift[others]) ** 2).sum(0)
+            likelihood = (2 * np.pi * scale[others]) ** (-np.longdouble(len(z)) / 2) * np.exp(-squares / 2 / scale[others])
+            star = [(x[others] * likelihood).sum() / likelihood.sum() for x in (shift, scale)]
+            found[g, i] = (z[:, i] - star[0]) / np.sqrt(star[1])
+    return found * spread + level
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).minexp > -16000, reason="this machine has no long double beyond double")
+def test_the_nonparametric_prior_survives_large_centres():
+    "A product of a thousand densities underflows in R, where all becomes NaN."
+    rng = np.random.default_rng(0)
+    batch = np.repeat(["a", "b"], 1000)
+    X = rng.normal(size=(2000, 40)) + rng.normal(0.3, 0.2, 40) * (batch == "b")[:, None]
+    np.testing.assert_allclose(ComBat(parametric=False).fit_transform(X, batch), _plain_nonparametric(X, batch).astype(float), atol=1e-9)
 
 
 @pytest.mark.parametrize("mean_only", [False, True])
@@ -56,7 +89,7 @@ def test_unseen_centre_is_adapted_as_r_would_with_a_reference_batch(random_numbe
     "Fitted on batch 1 alone, then shown batch 2: R's ref.batch result, though R saw both at once."
     X, batch, _, expected = random_numbers
     model = ComBat(mean_only=mean_only, min_rows=5).fit(X[:5], batch[:5])
-    np.testing.assert_allclose(model.transform(X, batch), expected(False, mean_only, True), atol=1e-9)
+    np.testing.assert_allclose(model.transform(X, batch), expected("parametric", False, mean_only, True), atol=1e-9)
     with pytest.warns(SmallCentreWarning, match=r"2 \(4\)"):
         np.testing.assert_array_equal(model.transform(X[5:9], batch[5:9]), X[5:9])
 
