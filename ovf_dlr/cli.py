@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -85,7 +85,9 @@ def _settings(params, manifest, **given):
     "The parameter file, overruled by what was given on the command line."
     from ovf_dlr.study import read_settings  # with scikit-learn and its kin, seconds
     if manifest: given |= dict(cohort=str(Path(manifest).resolve()), name=_folder(manifest).name)
-    return read_settings(params, **{k: v for k, v in given.items() if v not in (None, False, ())})
+    given = {k: v for k, v in given.items() if v is not None and v is not False and v != ()}
+    settings = read_settings(params, **given)
+    return settings if settings.permuted is None else replace(settings, name=f'{settings.name}-permuted')
 
 def _listener(where):
     "Prints one line per finished stage."
@@ -166,6 +168,7 @@ def run(
     label:Annotated[Optional[str], typer.Option(help='What your class is, for every caption.')]=None,
     protocol:Annotated[Optional[str], typer.Option(help='strict or paper.')]=None,
     seed:Annotated[Optional[int], typer.Option(help='Seed of every random choice.')]=None,
+    permuted:Annotated[Optional[int], typer.Option(metavar='SEED', help='Deal the classes out at random within each set: a check that must end at chance. Goes into a folder NAME-permuted.')]=None,
     allow_outside:Outside=False, spacing:Spacing=None, mask_geometry:Geometry=None, voi_lut:VoiLut=False,
     reports:Annotated[bool, typer.Option(help='Draw tables and figures.')]=True,
     n_jobs:Jobs=None, scheduler:Scheduler=None,
@@ -174,7 +177,7 @@ def run(
     from ovf_dlr.study import STAGES, Study, check_paths, data_folder, hangs_on_backbone, write_artefacts
     start = time.perf_counter()
     with clear_errors():
-        settings = _settings(params, manifest, backbones=tuple(backbone or ()), label=label, protocol=protocol, seed=seed, allow_outside=allow_outside, spacing=spacing, mask_geometry=mask_geometry, voi_lut=voi_lut)
+        settings = _settings(params, manifest, backbones=tuple(backbone or ()), label=label, protocol=protocol, seed=seed, permuted=permuted, allow_outside=allow_outside, spacing=spacing, mask_geometry=mask_geometry, voi_lut=voi_lut)
         out = Path(out or data_folder() / 'results' / settings.name).resolve()
         os.environ['OVF_DLR_DATA'] = str(data_folder())  # the reports' kernels run in another folder
         open_ = lambda b, **kw: Study(settings, b, out, n_jobs, progress=sys.stderr.isatty(), listen=_listener(b or 'cohort'), **kw)

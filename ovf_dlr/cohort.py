@@ -12,7 +12,7 @@ __all__ = ['CLASSES', 'SPLITS', 'SPLIT_TITLES', 'ASTLOF_PARTS', 'PROBLEM_COLUMNS
 import difflib
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -341,6 +341,7 @@ class Cohort:
     label:str = 'ASTLOF class'         # what `fracture_class` means, for captions
     source:str = ''                    # the manifest's path
     screened:pd.DataFrame|None = None  # rows left out: patient_id, center, exclusion
+    permuted:int|None = None           # seed of the permutation, if the classes are not the vertebrae's own
     rows:pd.Series|None = None         # row of the manifest, by vertebra_id
     remarks:pd.DataFrame|None = None   # warnings, as a problem table
 
@@ -355,7 +356,16 @@ class Cohort:
     def caption(self) -> str:
         "The sentence that belongs under every table and figure made from this cohort."
         data = 'Simulated radiographs: no clinical meaning. ' if self.synthetic else ''
-        return f"{data}Cohort: {self.name}. Class: {self.label}."
+        chance = '' if self.permuted is None else ' CLASSES PERMUTED among the vertebrae of each set: a check that must end at chance.'
+        return f"{data}Cohort: {self.name}. Class: {self.label}.{chance}"
+
+    def permute(self,
+        seed:int,
+    ) -> 'Cohort':
+        "The same films with classes dealt out anew among the vertebrae of each set, so that there is nothing to learn."
+        rng, table = np.random.default_rng(seed), self.vertebrae.copy()
+        table['fracture_class'] = table.groupby('split').fracture_class.transform(lambda c: c.sample(frac=1, random_state=rng).set_axis(c.index))
+        return replace(self, vertebrae=table, permuted=seed)
 
     @property
     def digest(self) -> str:
@@ -494,7 +504,7 @@ def _complete(table, seed, require_class):
     problems += _rows(table, table.split.isna(), 'split', 'is empty', 'fill `split` in every row or in none')
     return table, problems + _split_problems(table, require_class)
 
-# %% ../nbs/00_cohort.ipynb #c057
+# %% ../nbs/00_cohort.ipynb #c059
 _BASELINE = dict(sex='Sex', age='Age, years', t_score='DXA T-score', location='Fracture location', stage='Fracture staging',
                  astlof_group='ASTLOF score', fracture_class='Class', treatment='Therapeutic method')
 
@@ -515,7 +525,7 @@ def baseline_table(
     flat = made.tableone.droplevel(0, axis=1).astype(str).reset_index(names=['Characteristic', 'Level'])
     return flat.assign(Characteristic=flat.Characteristic.where(~flat.Characteristic.duplicated(), ''))
 
-# %% ../nbs/00_cohort.ipynb #c061
+# %% ../nbs/00_cohort.ipynb #c063
 def treatment_table(
     cohort:Cohort, # needs `treatment`
 ) -> pd.DataFrame: # rows: class; columns: treatment, n (% of the treatment)
@@ -528,7 +538,7 @@ def treatment_table(
     cells.columns = [f'{t} (n={counts[t].sum()}, %)' for t in counts]
     return cells.set_axis([f'Class {c}' for c in cells.index]).rename_axis('Classification')
 
-# %% ../nbs/00_cohort.ipynb #c065
+# %% ../nbs/00_cohort.ipynb #c067
 def screening_table(
     cohort:Cohort,
 ) -> pd.DataFrame: # rows: reason of exclusion, then 'excluded', 'included', 'screened'; columns: centres; patients
@@ -548,7 +558,7 @@ def flow_table(
     flow = cohort.vertebrae.groupby(['center', 'split'], sort=False).agg(patients=('patient_id', 'nunique'), vertebrae=('patient_id', 'size'))
     return flow.sort_index(level='split', key=lambda s: s.map(SPLITS.index), kind='stable', sort_remaining=False)
 
-# %% ../nbs/00_cohort.ipynb #c066
+# %% ../nbs/00_cohort.ipynb #c068
 _LINE = .15 # inches a line of text takes
 
 def _box(ax, x, top, text, width, color='C6') -> float: # its lower edge
@@ -571,7 +581,7 @@ def _exclusions(table) -> str:
 
 def _places(items, width) -> dict: return dict(zip(items, (np.arange(len(items)) + .5)/len(items)*width))
 
-# %% ../nbs/00_cohort.ipynb #c067
+# %% ../nbs/00_cohort.ipynb #c069
 def plot_flow(
     cohort:Cohort,
     ax=None, # drawn on a new figure of full page width if not given
