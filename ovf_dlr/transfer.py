@@ -92,6 +92,7 @@ class Training:
         if self.epochs < 0 or self.batch_size < 2: raise ValueError(f'epochs {self.epochs} must be 0 or more, batch size {self.batch_size} 2 or more')
         if self.focal_gamma < 0: raise ValueError(f'focal_gamma {self.focal_gamma} must be 0 (cross-entropy) or more')
         if not 0 <= self.dropout < 1: raise ValueError(f'dropout {self.dropout} is the share of features left out, from 0 to less than 1')
+        if self.keep_best and not self.epochs: raise ValueError('keep_best has no epoch to choose from: epochs is 0')
         if not 0 <= self.lr_min <= min(self.lr, self.lr_backbone):
             raise ValueError(f'the learning rates fall from {self.lr} and {self.lr_backbone} to lr_min, which {self.lr_min} does not allow')
 
@@ -199,6 +200,7 @@ def _patient_folds(labels, groups, folds, seed):
     groups = np.asarray(groups)
     if len(groups) != len(labels): raise ValueError(f'{len(labels)} labels but {len(groups)} groups')
     if folds < 2 or len(np.unique(groups)) < folds: raise ValueError(f'{len(np.unique(groups))} patients cannot be divided into {folds} folds')
+    if (most := np.bincount(labels).max()) < folds: raise ValueError(f'{folds} folds need {folds} vertebrae of one class or more; the largest class has {most}')
     return StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
 
 # %% ../nbs/12_transfer.ipynb #c034
@@ -461,11 +463,11 @@ def load(cls:Network,
 
 # %% ../nbs/12_transfer.ipynb #c069
 class LossByRate(Callback):
-    "Learning rate of the task part and loss of every batch; ends the training when the loss has quadrupled."
-    def before_fit(self): self.rows = []
+    "Learning rate of the task part and loss of every batch; ends the training after `steps`, or when the loss has quadrupled."
+    def __init__(self, steps): self.steps, self.rows = steps, []
     def after_batch(self):
         self.rows.append((self.opt.hypers[-1]['lr'], self.loss.item()))
-        if not self.rows[-1][1] < 4*min(loss for _, loss in self.rows): raise CancelFitException
+        if len(self.rows) == self.steps or not self.rows[-1][1] < 4*min(loss for _, loss in self.rows): raise CancelFitException
 
 def learning_rates(
     crops:np.ndarray,              # (n, H, W) in [0, 1], training rows alone
@@ -480,13 +482,16 @@ def learning_rates(
 ) -> pd.DataFrame: # a row per batch: lr, loss, smooth (exponentially weighted)
     "Loss as the learning rate grows."
     crops = _check_crops(crops); labels = _check_labels(labels, len(crops))
-    grow = np.array([settings.lr_backbone/settings.lr, 1.])
+    if steps < 2: raise ValueError(f'{steps} steps are no range; 40 to 100 are usual')
+    share = np.array([settings.lr_backbone/settings.lr, 1.])
+    rate = SchedExp(lowest*share, highest*share)
     with reproducible(seed, settings.threads):
         learn = make_learner(crops, labels, _classifier(load_body(backbone, weights, seed), settings.dropout), settings, device=_device(device))
         learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, (ParamScheduler, SettleBatchNorm, EpochHistory))])
-        seen = LossByRate()
-        learn.fit(-(-steps//len(learn.dls.train)), cbs=[ParamScheduler({'lr': SchedExp(lowest*grow, highest*grow)}), seen])
-    table = pd.DataFrame(seen.rows, columns=['lr', 'loss']).iloc[:steps]
+        epochs, seen = -(-steps//len(learn.dls.train)), LossByRate(steps)
+        done = epochs*len(learn.dls.train)/(steps - 1) # fastai counts in shares of all epochs
+        learn.fit(epochs, cbs=[ParamScheduler({'lr': lambda pos: rate(pos*done)}), seen])
+    table = pd.DataFrame(seen.rows, columns=['lr', 'loss'])
     return table.assign(smooth=table.loss.ewm(alpha=.1).mean())
 
 def plot_learning_rates(
