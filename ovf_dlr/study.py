@@ -131,7 +131,7 @@ class Settings:
         if self.training['lr_min'] > min(self.learning_rate, self.learning_rate_backbone):
             raise ValueError(f"training: lr_min: {self.training['lr_min']} is more than what the learning rates fall from, {self.learning_rate} and {self.learning_rate_backbone}")
         if self.training['freeze_bn'] and (new := [b for b in self.backbones if b.split(':')[0] in RANDOM]):
-            raise ValueError(f"training: freeze_bn: {', '.join(new)} starts from random numbers and has no batch normalisation to keep; leave freeze_bn off, or name pre-trained backbones")
+            raise ValueError(f"training: freeze_bn: nothing trained is there to keep in {', '.join(new)}; leave freeze_bn off, or name pre-trained backbones")
         for name in ('backbones', 'classifiers'): object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, allowed in dict(protocol=PROTOCOLS, mask_geometry=GEOMETRIES, lasso_rule=('min', '1se'), grid=('full', 'small'), icc_form=ICC_FORMS, icc_limit=('value', 'lower')).items():
             if getattr(self, name) not in allowed: raise ValueError(f"{name}: {getattr(self, name)!r} is none of {', '.join(allowed)}")
@@ -811,7 +811,7 @@ def _transfer_methods(study) -> str:
     "How the network was fine-tuned and its features taken."
     s, card = study.settings, study.network.card
     return (f"A {_network_title(study.network)} ({study.backbone.caption.removeprefix('Backbone: ').rstrip('.')}) was fine-tuned on {s.crop_size} x {s.crop_size} crops of {card['n']} vertebral bodies of the training set "
-            + f"(Adam, batch size {s.batch_size}, {s.epochs} epochs, cosine annealing from {s.learning_rate:g} in the task part and {s.learning_rate_backbone:g} in the backbone)." + _options_methods(s.training, card)
+            + f"(Adam, batch size {s.batch_size}, {s.epochs} epoch{'s'*(s.epochs != 1)}, cosine annealing from {s.learning_rate:g} in the task part and {s.learning_rate_backbone:g} in the backbone)." + _options_methods(s.training, card)
             + f" The {study.embeddings.shape[1]:,} average-pool activations served as features" + (f"; those of training rows were cross-fitted over {s.cross_fit_folds} folds of patients." if s.protocol == 'strict' else '.'))
 
 def methods(study:Study) -> dict[str, str]:
