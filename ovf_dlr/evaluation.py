@@ -22,27 +22,37 @@ from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
 # %% ../nbs/15_evaluation.ipynb #c007
+def _ties(
+    score:np.ndarray, # (n,)
+) -> tuple[np.ndarray, np.ndarray]: # (n,) order from low to high; (q,) where each distinct score begins in it
+    "The order of the scores, and where their ties begin."
+    order = np.argsort(score)
+    placed = score[order]
+    return order, np.flatnonzero(np.r_[True, placed[1:] != placed[:-1]])
+
+# %% ../nbs/15_evaluation.ipynb #c008
 def placements(
     truth:np.ndarray, # (n,) bool
     score:np.ndarray, # (n,) higher means more positive
 ) -> tuple[np.ndarray, np.ndarray]: # (m,) of the positives, (n-m,) of the negatives
     "For each positive the fraction of negatives scoring lower, for each negative the fraction of positives scoring higher; ties count half."
-    ranks, m = rankdata(score), truth.sum()
-    positive = (ranks[truth] - rankdata(score[truth]))/(len(truth) - m)
-    negative = 1 - (ranks[~truth] - rankdata(score[~truth]))/m
-    return positive, negative
+    order, first = _ties(score)
+    sizes, hits = np.diff(np.r_[first, len(score)]), np.add.reduceat(truth[order].astype(float), first)
+    misses, place = sizes - hits, np.empty(len(score))
+    place[order] = np.where(truth[order], np.repeat(np.cumsum(misses) - misses/2, sizes), np.repeat(hits.sum() - np.cumsum(hits) + hits/2, sizes))
+    return place[truth]/misses.sum(), place[~truth]/hits.sum()
 
-# %% ../nbs/15_evaluation.ipynb #c009
+# %% ../nbs/15_evaluation.ipynb #c010
 def _truth(
     y, # (n,) 0/1 or bool
 ) -> np.ndarray: # (n,) bool
     "Binary truth with both outcomes present; raises ValueError otherwise."
     y = np.asarray(y)
-    if not np.isin(y, (0, 1)).all(): raise ValueError(f'truth must be 0 or 1; found {sorted(set(y.tolist()) - {0, 1})[:3]}')
+    if not ((y == 0) | (y == 1)).all(): raise ValueError(f'truth must be 0 or 1; found {sorted(set(y.tolist()) - {0, 1})[:3]}')
     if y.min() == y.max(): raise ValueError(f'all {len(y)} rows are {"positive" if y[0] else "negative"}; an AUC needs both')
     return y.astype(bool)
 
-# %% ../nbs/15_evaluation.ipynb #c010
+# %% ../nbs/15_evaluation.ipynb #c011
 def _scores(
     score,        # (n,) numbers
     truth:np.ndarray, # (n,) for the length
@@ -53,7 +63,7 @@ def _scores(
     if np.isnan(score).any(): raise ValueError(f'{np.isnan(score).sum()} of {len(score)} scores are NaN')
     return score
 
-# %% ../nbs/15_evaluation.ipynb #c012
+# %% ../nbs/15_evaluation.ipynb #c013
 def _influence(
     truth:np.ndarray, # (n,) bool
     score:np.ndarray, # (n,)
@@ -65,7 +75,7 @@ def _influence(
     influence[~truth, 1] = (negative - auc)/len(negative)
     return float(auc), influence
 
-# %% ../nbs/15_evaluation.ipynb #c013
+# %% ../nbs/15_evaluation.ipynb #c014
 def _sums(
     values:np.ndarray, # (n, q)
     groups,            # (n,) patients, or None
@@ -75,7 +85,7 @@ def _sums(
     codes = pd.factorize(np.asarray(groups))[0]
     return np.stack([np.bincount(codes, weights=column) for column in values.T], axis=1)
 
-# %% ../nbs/15_evaluation.ipynb #c014
+# %% ../nbs/15_evaluation.ipynb #c015
 def _variance(
     truths:np.ndarray,    # (n, k) bool, the distinct one-vs-rest truths
     influence:np.ndarray, # (n, 2k): for each truth, influence as positive and as negative
@@ -90,7 +100,7 @@ def _variance(
     np.fill_diagonal(factor, patients/(patients - 1))
     return max(0., float((sums.T @ sums*factor).sum()))
 
-# %% ../nbs/15_evaluation.ipynb #c015
+# %% ../nbs/15_evaluation.ipynb #c016
 def _combine(
     terms:dict,  # name of a truth -> (truth (n,) bool, list of (score (n,), weight))
     groups=None, # (n,) patients
@@ -103,7 +113,7 @@ def _combine(
         truths.append(truth); columns.append(sum(weight*influence for weight, _, influence in parts))
     return value, _variance(np.stack(truths, axis=1), np.hstack(columns), groups)
 
-# %% ../nbs/15_evaluation.ipynb #c017
+# %% ../nbs/15_evaluation.ipynb #c018
 def newcombe(
     auc:float,
     n_pos:int,
@@ -116,7 +126,7 @@ def newcombe(
     tiny = 1e-9 # off the AUC itself, which is a root of its own at 0 and 1
     return (brentq(excess, 0, auc - tiny) if excess(0) > 0 else 0., brentq(excess, auc + tiny, 1) if excess(1) > 0 else 1.)
 
-# %% ../nbs/15_evaluation.ipynb #c018
+# %% ../nbs/15_evaluation.ipynb #c019
 def _logit_interval(
     value:float, # in (0, 1)
     se:float,
@@ -126,7 +136,7 @@ def _logit_interval(
     half = norm.isf((1 - level)/2)*se/(value*(1 - value))
     return float(expit(logit(value) - half)), float(expit(logit(value) + half))
 
-# %% ../nbs/15_evaluation.ipynb #c019
+# %% ../nbs/15_evaluation.ipynb #c020
 @dataclass(frozen=True)
 class AUC:
     "An area under the curve, or a mean of several, with its standard error; shows itself as text."
@@ -152,7 +162,7 @@ class AUC:
 
     def __str__(self): return f'AUC {interval_text(self.auc, *self.logit_interval)}, {self.n_pos} vs {self.n_neg}'
 
-# %% ../nbs/15_evaluation.ipynb #c020
+# %% ../nbs/15_evaluation.ipynb #c021
 def interval_text(
     value:float,
     lower:float,
@@ -163,7 +173,7 @@ def interval_text(
     if np.isnan(value): return '-'
     return f'{value:.{digits}f}' + ('' if np.isnan(lower) else f' ({lower:.{digits}f}-{upper:.{digits}f})')
 
-# %% ../nbs/15_evaluation.ipynb #c021
+# %% ../nbs/15_evaluation.ipynb #c022
 def delong(
     y,           # (n,) 0/1
     score,       # (n,) higher means more positive; never flipped
@@ -172,10 +182,10 @@ def delong(
 ) -> AUC:
     "AUC with DeLong's standard error (10.2307/2531595), clustered by patient if `groups` are given (Obuchowski 1997)."
     truth = _truth(y)
-    auc, variance = _combine({'': (truth, [(_scores(score, truth), 1)])}, groups)
-    return AUC(auc, float(np.sqrt(variance)), int(truth.sum()), int((~truth).sum()), level)
+    auc, influence = _influence(truth, _scores(score, truth))
+    return AUC(auc, float(np.sqrt(_variance(truth[:, None], influence, groups))), int(truth.sum()), int((~truth).sum()), level)
 
-# %% ../nbs/15_evaluation.ipynb #c029
+# %% ../nbs/15_evaluation.ipynb #c030
 @dataclass(frozen=True)
 class AUCTest:
     "A paired comparison of two AUCs; shows itself as text."
@@ -199,7 +209,7 @@ class AUCTest:
 
     def __str__(self): return f'{self.auc_a:.3f} vs {self.auc_b:.3f}: difference {interval_text(self.difference, self.lower, self.upper)}, z = {self.z:.2f}, p = {self.p:.3g}'
 
-# %% ../nbs/15_evaluation.ipynb #c030
+# %% ../nbs/15_evaluation.ipynb #c031
 def delong_test(
     y,           # (n,) 0/1
     a,           # (n,) scores of one model
@@ -208,11 +218,10 @@ def delong_test(
 ) -> AUCTest:
     "DeLong's paired test of two correlated AUCs, clustered by patient if `groups` are given."
     truth = _truth(y)
-    a, b = _scores(a, truth), _scores(b, truth)
-    difference, variance = _combine({'': (truth, [(a, 1), (b, -1)])}, groups)
-    return AUCTest(_influence(truth, a)[0], _influence(truth, b)[0], difference, float(np.sqrt(variance)))
+    (auc_a, of_a), (auc_b, of_b) = (_influence(truth, _scores(score, truth)) for score in (a, b))
+    return AUCTest(auc_a, auc_b, auc_a - auc_b, float(np.sqrt(_variance(truth[:, None], of_a - of_b, groups))))
 
-# %% ../nbs/15_evaluation.ipynb #c034
+# %% ../nbs/15_evaluation.ipynb #c035
 def _classes(
     y, # (n,) 0, 1, 2
     P, # (n, 3)
@@ -223,14 +232,14 @@ def _classes(
     if not np.isin(y, (0, 1, 2)).all(): raise ValueError(f'labels must be 0, 1 or 2; found {sorted(set(y.tolist()) - {0, 1, 2})[:3]}')
     return y.astype(int), P
 
-# %% ../nbs/15_evaluation.ipynb #c035
+# %% ../nbs/15_evaluation.ipynb #c036
 def _absent(
     y:np.ndarray, # (n,) labels
 ) -> list: # classes
     "Classes that cannot be judged one-vs-rest: no row of it, or no other row."
     return [k for k in range(3) if not 0 < (y == k).sum() < len(y)]
 
-# %% ../nbs/15_evaluation.ipynb #c036
+# %% ../nbs/15_evaluation.ipynb #c037
 def macro_auc(
     y,           # (n,) class 0, 1, 2
     P,           # (n, 3) probabilities
@@ -244,7 +253,7 @@ def macro_auc(
     auc, variance = _combine({k: (y == k, [(P[:, k], 1/3)]) for k in range(3)}, groups)
     return AUC(auc, float(np.sqrt(variance)), int(counts.min()), int(len(y) - counts.min()), level)
 
-# %% ../nbs/15_evaluation.ipynb #c037
+# %% ../nbs/15_evaluation.ipynb #c038
 def micro_auc(
     y,           # (n,) class 0, 1, 2
     P,           # (n, 3) probabilities
@@ -255,7 +264,7 @@ def micro_auc(
     y, P = _classes(y, P)
     return delong(np.eye(3, dtype=int)[y].ravel(), P.ravel(), np.repeat(np.arange(len(y)) if groups is None else np.asarray(groups), 3), level)
 
-# %% ../nbs/15_evaluation.ipynb #c042
+# %% ../nbs/15_evaluation.ipynb #c043
 def macro_test(
     y,           # (n,) class 0, 1, 2
     A,           # (n, 3) probabilities of one model
@@ -268,7 +277,7 @@ def macro_test(
     difference, variance = _combine({k: (y == k, [(A[:, k], 1/3), (B[:, k], -1/3)]) for k in range(3)}, groups)
     return AUCTest(macro_auc(y, A).auc, macro_auc(y, B).auc, difference, float(np.sqrt(variance)))
 
-# %% ../nbs/15_evaluation.ipynb #c045
+# %% ../nbs/15_evaluation.ipynb #c046
 def holm(
     p, # (k,) p values, NaN allowed
 ) -> np.ndarray: # (k,) adjusted
@@ -279,7 +288,7 @@ def holm(
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1)))
     return adjusted
 
-# %% ../nbs/15_evaluation.ipynb #c048
+# %% ../nbs/15_evaluation.ipynb #c049
 def roc_points(
     y,     # (n,) 0/1
     score, # (n,)
@@ -292,7 +301,7 @@ def roc_points(
     table = pd.DataFrame({'threshold': np.r_[-np.inf, (values[1:] + values[:-1])/2, np.inf], 'tp': fn[-1] - fn, 'fp': tn[-1] - tn, 'tn': tn, 'fn': fn})
     return table.assign(sensitivity=table.tp/fn[-1], specificity=table.tn/tn[-1])
 
-# %% ../nbs/15_evaluation.ipynb #c049
+# %% ../nbs/15_evaluation.ipynb #c050
 def youden_thresholds(
     y, # (n,) class 0, 1, 2 of training rows
     P, # (n, 3)
@@ -302,7 +311,7 @@ def youden_thresholds(
     def one(k): points = roc_points(y == k, P[:, k]); return points.threshold[(points.sensitivity + points.specificity).round(12).idxmax()]
     return np.array([np.nan if k in _absent(y) else one(k) for k in range(3)])
 
-# %% ../nbs/15_evaluation.ipynb #c052
+# %% ../nbs/15_evaluation.ipynb #c053
 @dataclass(frozen=True)
 class Proportion:
     "A proportion with its interval; shows itself as text."
@@ -314,7 +323,7 @@ class Proportion:
 
     def __str__(self): return f'{interval_text(self.value, self.lower, self.upper)} [{self.k}/{self.n}]'
 
-# %% ../nbs/15_evaluation.ipynb #c053
+# %% ../nbs/15_evaluation.ipynb #c054
 def wilson(
     p:float,  # proportion
     n:float,  # (effective) number of rows
@@ -325,7 +334,7 @@ def wilson(
     centre, half = (p + z*z/2/n)/(1 + z*z/n), z/(1 + z*z/n)*np.sqrt(p*(1 - p)/n + z*z/4/n**2)
     return max(0., float(centre - half)), min(1., float(centre + half))
 
-# %% ../nbs/15_evaluation.ipynb #c054
+# %% ../nbs/15_evaluation.ipynb #c055
 def design_effect(
     hits:np.ndarray, # (n,) bool
     groups=None,     # (n,) patients
@@ -337,7 +346,7 @@ def design_effect(
     small = (n - 1)/n*len(sums)/max(1, len(sums) - 1) # both variances by their n - 1, so that one row per patient gives 1
     return max(1., float((sums**2).sum()*small/(n*p*(1 - p))))
 
-# %% ../nbs/15_evaluation.ipynb #c055
+# %% ../nbs/15_evaluation.ipynb #c056
 def proportion(
     hits,        # (n,) bool, was it right
     groups=None, # (n,) patients
@@ -349,7 +358,7 @@ def proportion(
     p = float(hits.mean())
     return Proportion(p, *wilson(p, len(hits)/design_effect(hits, groups), level), int(hits.sum()), len(hits))
 
-# %% ../nbs/15_evaluation.ipynb #c057
+# %% ../nbs/15_evaluation.ipynb #c058
 def binary_metrics(
     truth:np.ndarray,    # (n,) bool
     decided:np.ndarray,  # (n,) bool
@@ -363,7 +372,7 @@ def binary_metrics(
     j = found['f1']
     return found | {'f1': Proportion(*(2*x/(1 + x) for x in (j.value, j.lower, j.upper)), j.k, j.n)}
 
-# %% ../nbs/15_evaluation.ipynb #c060
+# %% ../nbs/15_evaluation.ipynb #c061
 METRICS = ('accuracy', 'sensitivity', 'specificity', 'ppv', 'npv', 'f1')
 INTERVALS = ('logit', 'delong')
 
@@ -382,7 +391,7 @@ def _metric_columns(
     "Value, lower and upper of each metric, as columns."
     return {name + end: getattr(m, field) for name, m in metrics.items() for end, field in (('', 'value'), ('_lower', 'lower'), ('_upper', 'upper'))}
 
-# %% ../nbs/15_evaluation.ipynb #c061
+# %% ../nbs/15_evaluation.ipynb #c062
 def _one_class(
     k:int,                # class
     y:np.ndarray,         # (n,)
@@ -398,7 +407,7 @@ def _one_class(
     counts = {'tp': (truth & decided).sum(), 'fp': (~truth & decided).sum(), 'tn': (~truth & ~decided).sum(), 'fn': (truth & ~decided).sum()}
     return {'n': len(y), 'n_pos': found.n_pos, **_auc_columns(found, interval), 'threshold': threshold, **counts, **_metric_columns(binary_metrics(truth, decided, groups))}
 
-# %% ../nbs/15_evaluation.ipynb #c062
+# %% ../nbs/15_evaluation.ipynb #c063
 def one_vs_rest(
     y,               # (n,) class 0, 1, 2
     P,               # (n, 3) probabilities
@@ -411,7 +420,7 @@ def one_vs_rest(
     thresholds = np.full(3, np.nan) if thresholds is None else np.asarray(thresholds, float)
     return pd.DataFrame([_one_class(k, y, P, thresholds[k], groups, interval) for k in range(3)], pd.Index(['0', '1', '2'], name='class'))
 
-# %% ../nbs/15_evaluation.ipynb #c065
+# %% ../nbs/15_evaluation.ipynb #c066
 def _mean_interval(
     values:list,            # one statistic per class
     influences:np.ndarray,  # (n, 3)
@@ -424,7 +433,7 @@ def _mean_interval(
     ends = (float('nan'),)*2 if np.isnan(value) else _logit_interval(value, se) if se > 0 and 0 < value < 1 else (perfect.lower, perfect.upper)
     return Proportion(value, *ends, perfect.k, perfect.n)
 
-# %% ../nbs/15_evaluation.ipynb #c066
+# %% ../nbs/15_evaluation.ipynb #c067
 def overall(
     y:np.ndarray,    # (n,) class 0, 1, 2
     P:np.ndarray,    # (n, 3)
@@ -437,7 +446,7 @@ def overall(
         with np.errstate(invalid='ignore', divide='ignore'): r = top.sum(0)/bottom.sum(0); return _mean_interval(r, (top - r*bottom)/bottom.sum(0), groups, accuracy)
     return {'accuracy': accuracy, 'sensitivity': ratio(T*D, T), 'f1': ratio(2*T*D, T + D)}
 
-# %% ../nbs/15_evaluation.ipynb #c069
+# %% ../nbs/15_evaluation.ipynb #c070
 SPLITS = ('train', 'internal', 'external', 'prospective')
 PROBABILITIES = ['p0', 'p1', 'p2']
 FEW = 20 # positives below which a row of the table says so
@@ -445,7 +454,7 @@ FEW = 20 # positives below which a row of the table says so
 class UnlabelledWarning(UserWarning):
     "Rows without truth were left out of the evaluation."
 
-# %% ../nbs/15_evaluation.ipynb #c070
+# %% ../nbs/15_evaluation.ipynb #c071
 def _labelled(
     predictions:pd.DataFrame, # the predictions table
 ) -> pd.DataFrame:
@@ -464,7 +473,7 @@ def _ordered(
     "Splits in the study's order, unknown ones last."
     return sorted(set(splits), key=lambda s: (SPLITS.index(s) if s in SPLITS else len(SPLITS), s))
 
-# %% ../nbs/15_evaluation.ipynb #c071
+# %% ../nbs/15_evaluation.ipynb #c072
 def _note(
     n_pos:int, # of the class, or of the rarest
     n:int,
@@ -475,7 +484,7 @@ def _note(
     if n_pos == n: return f'only {what} is present: no AUC'
     return f'only {n_pos} of {what}' if n_pos < FEW else ''
 
-# %% ../nbs/15_evaluation.ipynb #c072
+# %% ../nbs/15_evaluation.ipynb #c073
 def _block(
     rows:pd.DataFrame, # one classifier on one split
     thresholds,        # (3,) or None
@@ -490,7 +499,7 @@ def _block(
     micro = {'class': 'micro', 'n': len(y), **_auc_columns(micro_auc(y, P, groups), interval), 'note': ''}
     return pd.concat([classes, pd.DataFrame([macro, micro])], ignore_index=True).assign(patients=rows.patient_id.nunique())
 
-# %% ../nbs/15_evaluation.ipynb #c073
+# %% ../nbs/15_evaluation.ipynb #c074
 RULES = ('youden', 'argmax')
 
 def performance(
@@ -509,7 +518,7 @@ def performance(
     table = pd.concat(blocks, ignore_index=True).astype(dict.fromkeys(['n_pos', 'tp', 'fp', 'tn', 'fn'], 'Int64'))
     return table[['classifier', 'split', 'class', 'patients'] + [c for c in table if c not in ('classifier', 'split', 'class', 'patients')]]
 
-# %% ../nbs/15_evaluation.ipynb #c078
+# %% ../nbs/15_evaluation.ipynb #c079
 def published(
     table:pd.DataFrame,                # from `performance`
     metrics:tuple=('accuracy', 'auc'), # which, in order
@@ -520,7 +529,7 @@ def published(
              for split, rows in table.set_index(['classifier', 'class']).groupby('split', sort=False) for metric in metrics}
     return pd.DataFrame(cells).reindex(pd.MultiIndex.from_frame(table[['classifier', 'class']].drop_duplicates())).fillna('-')
 
-# %% ../nbs/15_evaluation.ipynb #c082
+# %% ../nbs/15_evaluation.ipynb #c083
 def _paired(
     a:pd.DataFrame, # predictions of one classifier
     b:pd.DataFrame, # predictions of one classifier
@@ -537,7 +546,7 @@ def _paired(
         if differs.any(): raise ValueError(f'{column} of {a.index[differs][0]!r} is {a[column][differs].iloc[0]!r} in one table and {b[column][differs].iloc[0]!r} in the other')
     return a, b
 
-# %% ../nbs/15_evaluation.ipynb #c083
+# %% ../nbs/15_evaluation.ipynb #c084
 def _tests(
     a:pd.DataFrame, # one split, paired
     b:pd.DataFrame,
@@ -547,7 +556,7 @@ def _tests(
     none = AUCTest(*(float('nan'),)*4)
     return {str(k): none if k in _absent(y) else delong_test(y == k, A[:, k], B[:, k], groups) for k in range(3)} | {'macro': macro_test(y, A, B, groups)}
 
-# %% ../nbs/15_evaluation.ipynb #c084
+# %% ../nbs/15_evaluation.ipynb #c085
 def compare(
     predictions_a:pd.DataFrame, # predictions of one classifier
     predictions_b:pd.DataFrame, # of another, on the same vertebrae
@@ -559,7 +568,7 @@ def compare(
     table = pd.DataFrame(rows)
     return table.assign(p_holm=table.groupby(table['class'] == 'macro').p.transform(holm))
 
-# %% ../nbs/15_evaluation.ipynb #c088
+# %% ../nbs/15_evaluation.ipynb #c089
 def brier(
     y, # (n,) class 0, 1, 2
     P, # (n, 3)
@@ -568,7 +577,7 @@ def brier(
     y, P = _classes(y, P)
     return float(((P - np.eye(3)[y])**2).sum(axis=1).mean())
 
-# %% ../nbs/15_evaluation.ipynb #c090
+# %% ../nbs/15_evaluation.ipynb #c091
 def _logistic(
     truth:np.ndarray,   # (n,) bool
     design:np.ndarray,  # (n, q)
@@ -585,7 +594,7 @@ def _logistic(
         if np.abs(step).max() < 1e-12: return beta, np.sqrt(np.diag(np.linalg.inv(information)))
     return (np.full_like(beta, np.nan),)*2
 
-# %% ../nbs/15_evaluation.ipynb #c091
+# %% ../nbs/15_evaluation.ipynb #c092
 BINS = ('count', 'width')
 
 def _bins(
@@ -598,7 +607,7 @@ def _bins(
     if by == 'width': return np.clip(np.ceil(p*bins), 1, bins).astype(int)
     return np.minimum(bins, (rankdata(p, 'ordinal') - 1)*bins//len(p) + 1).astype(int)
 
-# %% ../nbs/15_evaluation.ipynb #c092
+# %% ../nbs/15_evaluation.ipynb #c093
 @dataclass(frozen=True)
 class Calibration:
     "Calibration of one class's probabilities; shows itself as text."
@@ -612,7 +621,7 @@ class Calibration:
 
     def __str__(self): return f'slope {interval_text(self.slope, *self.slope_interval, 2)}, intercept {interval_text(self.intercept, *self.intercept_interval, 2)}, Brier {self.brier:.3f}, ECE {self.ece:.3f}'
 
-# %% ../nbs/15_evaluation.ipynb #c093
+# %% ../nbs/15_evaluation.ipynb #c094
 def calibration(
     y,             # (n,) 0/1
     p,             # (n,) probability of 1
@@ -630,7 +639,7 @@ def calibration(
     ece = float(np.average(np.abs(curve.mean_p - curve.observed), weights=curve.n))
     return Calibration(slope, (slope - z*slope_se, slope + z*slope_se), large, (large - z*large_se, large + z*large_se), float(((p - truth)**2).mean()), ece, curve)
 
-# %% ../nbs/15_evaluation.ipynb #c097
+# %% ../nbs/15_evaluation.ipynb #c098
 def decision_curve(
     y,               # (n,) 0/1
     p,               # (n,) probability of 1
@@ -644,7 +653,7 @@ def decision_curve(
     return pd.DataFrame({'threshold': t, 'model': (treated & truth[:, None]).mean(axis=0) - (treated & ~truth[:, None]).mean(axis=0)*odds,
                          'treat_all': truth.mean() - (1 - truth.mean())*odds, 'treat_none': 0.})
 
-# %% ../nbs/15_evaluation.ipynb #c100
+# %% ../nbs/15_evaluation.ipynb #c101
 UNDER = dict(loc='upper center', bbox_to_anchor=(.5, -.18)) # legends stand under the axes, off the data
 
 def plot_roc(
@@ -668,7 +677,7 @@ def plot_roc(
     ax.legend(**UNDER, title='AUC (95 % CI)')
     return ax
 
-# %% ../nbs/15_evaluation.ipynb #c102
+# %% ../nbs/15_evaluation.ipynb #c103
 def plot_confusion(
     y,  # (n,) class 0, 1, 2
     P,  # (n, 3) probabilities
@@ -686,7 +695,7 @@ def plot_confusion(
     ax.tick_params(length=0); ax.spines[:].set_visible(False)
     return ax
 
-# %% ../nbs/15_evaluation.ipynb #c105
+# %% ../nbs/15_evaluation.ipynb #c106
 def plot_calibration(
     y,           # (n,) class 0, 1, 2
     P,           # (n, 3) probabilities
@@ -706,7 +715,7 @@ def plot_calibration(
     ax.legend(**UNDER)
     return ax
 
-# %% ../nbs/15_evaluation.ipynb #c107
+# %% ../nbs/15_evaluation.ipynb #c108
 def plot_decision_curve(
     y,           # (n,) class 0, 1, 2
     P,           # (n, 3) probabilities
@@ -726,7 +735,7 @@ def plot_decision_curve(
     ax.legend(**UNDER, ncols=2)
     return ax
 
-# %% ../nbs/15_evaluation.ipynb #c110
+# %% ../nbs/15_evaluation.ipynb #c111
 def plot_forest(
     table:pd.DataFrame, # from `performance`, one classifier
     ax:plt.Axes=None,
