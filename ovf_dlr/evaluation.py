@@ -1026,6 +1026,7 @@ def plot_subgroups(
         ax.axvline(rows.auc.iloc[0], color='0.8', lw=.7, zorder=0)
         ax.errorbar(rows.auc, at, xerr=[rows.auc - rows.auc_lower, rows.auc_upper - rows.auc], fmt='o' if k in '012' else 'D', color=colour, elinewidth=1.2, markersize=3.5)
         for where, r in zip(at, rows.itertuples()): ax.text(1.02, where, f'{r.n_pos}/{r.n}' if k in '012' else f'{r.n}', transform=ax.get_yaxis_transform(), fontsize=6, va='center', color='k' if np.isfinite(r.auc) else '.6')
+        ax.text(1.02, -.8, 'positives/n' if k in '012' else 'n', transform=ax.get_yaxis_transform(), fontsize=5, va='center', color='.4')
         ax.set(xlabel='AUC (95 % CI)', xlim=(left - .02, 1.01)); ax.set_title(f'Class {k}' if k in '012' else 'Macro', fontsize=8)
     axes[0].set(yticks=at, ylim=(at.max() + .6, -.6))
     axes[0].set_yticklabels(['All' if r.characteristic == 'all' else f'{r.characteristic.capitalize()}: {r.level}' for r in levels.itertuples()])
@@ -1052,14 +1053,14 @@ def plot_interval_width(
     ax = ax or plt.subplots(figsize=(4.2, 3.4))[1]
     rows = table[table['class'].isin(['0', '1', '2']) & table.auc_lower.notna()]
     negatives, n = float(((rows.n - rows.n_pos)/rows.n_pos).astype(float).median()), np.geomspace(min(5, rows.n_pos.min()), max(100, 1.3*rows.n_pos.max()), 60)
-    for auc, shade in zip(aucs, np.linspace(.75, .25, len(aucs))):
+    for auc, shade in zip(aucs, np.linspace(.6, .1, len(aucs))):
         ax.plot(n, interval_width(auc, n, negatives), color=str(shade), lw=.9)
         ax.annotate(f'AUC {auc:g}', (n[0], interval_width(auc, n[:1], negatives)[0]), xytext=(-3, 0), textcoords='offset points', ha='right', va='center', fontsize=6, color=str(shade))
     for marker, (split, part) in zip('os^D', rows.groupby('split', sort=False)):
         ax.scatter(part.n_pos.astype(int), part.auc_upper - part.auc_lower, c=[f'C{k}' for k in part['class']], marker=marker, s=18, zorder=3)
         ax.plot([], [], marker, color='.4', label=split)
     for k in sorted(rows['class'].unique()): ax.plot([], [], color=f'C{k}', lw=3, label=f'class {k}')
-    ax.set(xscale='log', xlabel='Positives (vertebrae)', ylabel='Width of the 95 % interval of the AUC', title=title, ylim=(0, None), xlim=(n[0]*.6, n[-1]))
+    ax.set(xscale='log', xlabel='Positives (vertebrae)', ylabel='Width of the 95 % interval of the AUC', title=title, ylim=(0, None), xlim=(n[0]*.5, n[-1]))
     ticks = [t for t in (2, 5, 10, 20, 50, 100, 200, 500, 1000) if n[0] <= t <= n[-1]]
     ax.set_xticks(ticks, [str(t) for t in ticks]); ax.minorticks_off()
     ax.legend(title=f'Lines: {negatives:.1f} negatives\nfor each positive', title_fontsize=6)
