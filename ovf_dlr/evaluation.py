@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
+from scipy.stats import norm, rankdata, t as student
 
 # %% ../nbs/15_evaluation.ipynb #c007
 def _ties(
@@ -103,20 +103,35 @@ def _variance(
     np.fill_diagonal(factor, patients/(patients - 1))
     return max(0., float((sums.T @ sums*factor).sum()))
 
-# %% ../nbs/15_evaluation.ipynb #c016
+# %% ../nbs/15_evaluation.ipynb #c017
+def _freedom(
+    truths:np.ndarray,    # (n, k) bool, the distinct one-vs-rest truths
+    influence:np.ndarray, # (n, 2k)
+    groups=None,          # (n,) patients
+) -> float: # NaN if some class is represented by one patient only
+    "Degrees of freedom of `_variance` after Welch and Satterthwaite."
+    classes, total, parts = truths @ 2**np.arange(truths.shape[1]), influence.sum(axis=1, keepdims=True), []
+    for c in np.unique(classes):
+        sums = _sums(total[classes == c], None if groups is None else np.asarray(groups)[classes == c])
+        parts.append(((sums**2).sum()*len(sums)/max(1, len(sums) - 1), len(sums) - 1))
+    v, df = np.array(parts).T
+    return float(v.sum()**2/(v**2/df).sum()) if df.min() > 0 and v.sum() > 0 else float('nan')
+
+# %% ../nbs/15_evaluation.ipynb #c018
 def _combine(
     terms:dict,  # name of a truth -> (truth (n,) bool, list of (score (n,), weight))
     groups=None, # (n,) patients
-) -> tuple[float, float]: # value, variance
+) -> tuple[float, float, float]: # value, variance, its degrees of freedom
     "A weighted sum of AUCs and its variance."
     value, truths, columns = 0., [], []
     for truth, scored in terms.values():
         parts = [(weight, *_influence(truth, score)) for score, weight in scored]
         value += sum(weight*auc for weight, auc, _ in parts)
         truths.append(truth); columns.append(sum(weight*influence for weight, _, influence in parts))
-    return value, _variance(np.stack(truths, axis=1), np.hstack(columns), groups)
+    told = np.stack(truths, axis=1), np.hstack(columns), groups
+    return value, _variance(*told), _freedom(*told)
 
-# %% ../nbs/15_evaluation.ipynb #c018
+# %% ../nbs/15_evaluation.ipynb #c020
 def newcombe(
     auc:float,
     n_pos:int,
@@ -129,17 +144,18 @@ def newcombe(
     tiny = 1e-9 # off the AUC itself, which is a root of its own at 0 and 1
     return (brentq(excess, 0, auc - tiny) if excess(0) > 0 else 0., brentq(excess, auc + tiny, 1) if excess(1) > 0 else 1.)
 
-# %% ../nbs/15_evaluation.ipynb #c019
+# %% ../nbs/15_evaluation.ipynb #c021
 def _logit_interval(
     value:float, # in (0, 1)
     se:float,
     level:float=.95,
+    df:float=np.inf, # of the standard error
 ) -> tuple[float, float]: # lower, upper
     "Interval of a proportion-like statistic, symmetric on the log-odds scale."
-    half = norm.isf((1 - level)/2)*se/(value*(1 - value))
+    half = student.isf((1 - level)/2, df)*se/(value*(1 - value))
     return float(expit(logit(value) - half)), float(expit(logit(value) + half))
 
-# %% ../nbs/15_evaluation.ipynb #c020
+# %% ../nbs/15_evaluation.ipynb #c022
 @dataclass(frozen=True)
 class AUC:
     "An area under the curve, or a mean of several, with its standard error; shows itself as text."
@@ -148,6 +164,7 @@ class AUC:
     n_pos:int        # of the rarest class for an average
     n_neg:int
     level:float=.95
+    df:float=np.inf  # of the standard error
 
     @property
     def lower(self) -> float: return self._wald(-1)
@@ -159,13 +176,13 @@ class AUC:
 
     @property
     def logit_interval(self) -> tuple[float, float]:
-        "Interval on the log-odds scale; Newcombe's where the standard error is zero."
-        if self.se > 0: return _logit_interval(self.auc, self.se, self.level)
+        "Interval on the log-odds scale, by Student's t; Newcombe's where the standard error is zero."
+        if self.se > 0: return _logit_interval(self.auc, self.se, self.level, self.df)
         return newcombe(self.auc, self.n_pos, self.n_neg, self.level) if self.se == 0 else (float('nan'),)*2
 
     def __str__(self): return f'AUC {interval_text(self.auc, *self.logit_interval)}, {self.n_pos} vs {self.n_neg}'
 
-# %% ../nbs/15_evaluation.ipynb #c021
+# %% ../nbs/15_evaluation.ipynb #c023
 def interval_text(
     value:float,
     lower:float,
@@ -176,7 +193,7 @@ def interval_text(
     if np.isnan(value): return '-'
     return f'{value:.{digits}f}' + ('' if np.isnan(lower) else f' ({lower:.{digits}f}-{upper:.{digits}f})')
 
-# %% ../nbs/15_evaluation.ipynb #c022
+# %% ../nbs/15_evaluation.ipynb #c024
 def delong(
     y,           # (n,) 0/1
     score,       # (n,) higher means more positive; never flipped
@@ -186,16 +203,17 @@ def delong(
     "AUC with DeLong's standard error (10.2307/2531595), clustered by patient if `groups` are given (Obuchowski 1997)."
     truth = _truth(y)
     auc, influence = _influence(truth, _scores(score, truth))
-    return AUC(auc, float(np.sqrt(_variance(truth[:, None], influence, groups))), int(truth.sum()), int((~truth).sum()), level)
+    told = truth[:, None], influence, groups
+    return AUC(auc, float(np.sqrt(_variance(*told))), int(truth.sum()), int((~truth).sum()), level, _freedom(*told))
 
-# %% ../nbs/15_evaluation.ipynb #c028
+# %% ../nbs/15_evaluation.ipynb #c030
 def patient_draws(
     groups,         # (n,) patients
     draws:int=1000,
     seed:int=0,
 ) -> np.ndarray: # (draws, n) how often each row counts
-    "Bootstrap samples of patients, as weights of their rows."
-    codes, patients = pd.factorize(np.asarray(groups))
+    "Bootstrap samples of patients, as weights of their rows; the order of the rows does not matter."
+    patients, codes = np.unique(np.asarray(groups), return_inverse=True)
     chosen = np.random.default_rng(seed).integers(len(patients), size=(draws, len(patients)))
     return np.stack([np.bincount(row, minlength=len(patients)) for row in chosen])[:, codes] if draws else np.empty((0, len(codes)), int)
 
@@ -217,7 +235,7 @@ def weighted_auc(
     hits, misses = _running(truth, score, weights)
     with np.errstate(invalid='ignore'): return (hits*(np.cumsum(misses, axis=1) - misses/2)).sum(axis=1)/(hits.sum(axis=1)*misses.sum(axis=1))
 
-# %% ../nbs/15_evaluation.ipynb #c029
+# %% ../nbs/15_evaluation.ipynb #c031
 LOST = .05 # share of draws without a value beyond which there is no interval
 
 def percentile_interval(
@@ -229,7 +247,7 @@ def percentile_interval(
     kept = np.isnan(values).mean(axis=0) <= LOST
     return tuple(np.where(kept, np.nanquantile(np.where(kept, values, 0), [(1 - level)/2, (1 + level)/2], axis=0), np.nan))
 
-# %% ../nbs/15_evaluation.ipynb #c030
+# %% ../nbs/15_evaluation.ipynb #c032
 def bootstrap_auc(
     y,              # (n,) 0/1
     score,          # (n,)
@@ -242,7 +260,7 @@ def bootstrap_auc(
     truth = _truth(y)
     return percentile_interval(weighted_auc(truth, _scores(score, truth), patient_draws(np.arange(len(truth)) if groups is None else groups, draws, seed)), level)
 
-# %% ../nbs/15_evaluation.ipynb #c037
+# %% ../nbs/15_evaluation.ipynb #c039
 @dataclass(frozen=True)
 class AUCTest:
     "A paired comparison of two AUCs; shows itself as text."
@@ -266,7 +284,7 @@ class AUCTest:
 
     def __str__(self): return f'{self.auc_a:.3f} vs {self.auc_b:.3f}: difference {interval_text(self.difference, self.lower, self.upper)}, z = {self.z:.2f}, p = {self.p:.3g}'
 
-# %% ../nbs/15_evaluation.ipynb #c038
+# %% ../nbs/15_evaluation.ipynb #c040
 def delong_test(
     y,           # (n,) 0/1
     a,           # (n,) scores of one model
@@ -278,7 +296,7 @@ def delong_test(
     (auc_a, of_a), (auc_b, of_b) = (_influence(truth, _scores(score, truth)) for score in (a, b))
     return AUCTest(auc_a, auc_b, auc_a - auc_b, float(np.sqrt(_variance(truth[:, None], of_a - of_b, groups))))
 
-# %% ../nbs/15_evaluation.ipynb #c042
+# %% ../nbs/15_evaluation.ipynb #c044
 def _classes(
     y, # (n,) 0, 1, 2
     P, # (n, 3)
@@ -289,14 +307,14 @@ def _classes(
     if not np.isin(y, (0, 1, 2)).all(): raise ValueError(f'labels must be 0, 1 or 2; found {sorted(set(y.tolist()) - {0, 1, 2})[:3]}')
     return y.astype(int), P
 
-# %% ../nbs/15_evaluation.ipynb #c043
+# %% ../nbs/15_evaluation.ipynb #c045
 def _absent(
     y:np.ndarray, # (n,) labels
 ) -> list: # classes
     "Classes that cannot be judged one-vs-rest: no row of it, or no other row."
     return [k for k in range(3) if not 0 < (y == k).sum() < len(y)]
 
-# %% ../nbs/15_evaluation.ipynb #c044
+# %% ../nbs/15_evaluation.ipynb #c046
 def macro_auc(
     y,           # (n,) class 0, 1, 2
     P,           # (n, 3) probabilities
@@ -307,10 +325,10 @@ def macro_auc(
     y, P = _classes(y, P)
     counts = np.bincount(y, minlength=3)
     if _absent(y): return AUC(float('nan'), float('nan'), int(counts.min()), int(len(y) - counts.min()), level)
-    auc, variance = _combine({k: (y == k, [(P[:, k], 1/3)]) for k in range(3)}, groups)
-    return AUC(auc, float(np.sqrt(variance)), int(counts.min()), int(len(y) - counts.min()), level)
+    auc, variance, df = _combine({k: (y == k, [(P[:, k], 1/3)]) for k in range(3)}, groups)
+    return AUC(auc, float(np.sqrt(variance)), int(counts.min()), int(len(y) - counts.min()), level, df)
 
-# %% ../nbs/15_evaluation.ipynb #c045
+# %% ../nbs/15_evaluation.ipynb #c047
 def micro_auc(
     y,           # (n,) class 0, 1, 2
     P,           # (n, 3) probabilities
@@ -321,7 +339,7 @@ def micro_auc(
     y, P = _classes(y, P)
     return delong(np.eye(3, dtype=int)[y].ravel(), P.ravel(), np.repeat(np.arange(len(y)) if groups is None else np.asarray(groups), 3), level)
 
-# %% ../nbs/15_evaluation.ipynb #c050
+# %% ../nbs/15_evaluation.ipynb #c052
 def macro_test(
     y,           # (n,) class 0, 1, 2
     A,           # (n, 3) probabilities of one model
@@ -331,10 +349,10 @@ def macro_test(
     "Paired test of two macro AUCs: DeLong's idea carried over to the mean of three curves."
     (y, A), (_, B) = _classes(y, A), _classes(y, B)
     if _absent(y): return AUCTest(*(float('nan'),)*4)
-    difference, variance = _combine({k: (y == k, [(A[:, k], 1/3), (B[:, k], -1/3)]) for k in range(3)}, groups)
+    difference, variance, _ = _combine({k: (y == k, [(A[:, k], 1/3), (B[:, k], -1/3)]) for k in range(3)}, groups)
     return AUCTest(macro_auc(y, A).auc, macro_auc(y, B).auc, difference, float(np.sqrt(variance)))
 
-# %% ../nbs/15_evaluation.ipynb #c053
+# %% ../nbs/15_evaluation.ipynb #c055
 def holm(
     p, # (k,) p values, NaN allowed
 ) -> np.ndarray: # (k,) adjusted
@@ -345,7 +363,7 @@ def holm(
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1)))
     return adjusted
 
-# %% ../nbs/15_evaluation.ipynb #c056
+# %% ../nbs/15_evaluation.ipynb #c058
 def roc_points(
     y,     # (n,) 0/1
     score, # (n,)
@@ -358,7 +376,7 @@ def roc_points(
     table = pd.DataFrame({'threshold': np.r_[-np.inf, (values[1:] + values[:-1])/2, np.inf], 'tp': fn[-1] - fn, 'fp': tn[-1] - tn, 'tn': tn, 'fn': fn})
     return table.assign(sensitivity=table.tp/fn[-1], specificity=table.tn/tn[-1])
 
-# %% ../nbs/15_evaluation.ipynb #c057
+# %% ../nbs/15_evaluation.ipynb #c059
 def youden_thresholds(
     y, # (n,) class 0, 1, 2 of training rows
     P, # (n, 3)
@@ -368,7 +386,7 @@ def youden_thresholds(
     def one(k): points = roc_points(y == k, P[:, k]); return points.threshold[(points.sensitivity + points.specificity).round(12).idxmax()]
     return np.array([np.nan if k in _absent(y) else one(k) for k in range(3)])
 
-# %% ../nbs/15_evaluation.ipynb #c060
+# %% ../nbs/15_evaluation.ipynb #c062
 @dataclass(frozen=True)
 class Proportion:
     "A proportion with its interval; shows itself as text."
@@ -380,7 +398,7 @@ class Proportion:
 
     def __str__(self): return f'{interval_text(self.value, self.lower, self.upper)} [{self.k}/{self.n}]'
 
-# %% ../nbs/15_evaluation.ipynb #c061
+# %% ../nbs/15_evaluation.ipynb #c063
 def wilson(
     p:float,  # proportion
     n:float,  # (effective) number of rows
@@ -391,7 +409,7 @@ def wilson(
     centre, half = (p + z*z/2/n)/(1 + z*z/n), z/(1 + z*z/n)*np.sqrt(p*(1 - p)/n + z*z/4/n**2)
     return max(0., float(centre - half)), min(1., float(centre + half))
 
-# %% ../nbs/15_evaluation.ipynb #c062
+# %% ../nbs/15_evaluation.ipynb #c064
 def design_effect(
     hits:np.ndarray, # (n,) bool
     groups=None,     # (n,) patients
@@ -403,7 +421,7 @@ def design_effect(
     small = (n - 1)/n*len(sums)/max(1, len(sums) - 1) # both variances by their n - 1, so that one row per patient gives 1
     return max(1., float((sums**2).sum()*small/(n*p*(1 - p))))
 
-# %% ../nbs/15_evaluation.ipynb #c063
+# %% ../nbs/15_evaluation.ipynb #c065
 def proportion(
     hits,        # (n,) bool, was it right
     groups=None, # (n,) patients
@@ -415,7 +433,7 @@ def proportion(
     p = float(hits.mean())
     return Proportion(p, *wilson(p, len(hits)/design_effect(hits, groups), level), int(hits.sum()), len(hits))
 
-# %% ../nbs/15_evaluation.ipynb #c065
+# %% ../nbs/15_evaluation.ipynb #c067
 def binary_metrics(
     truth:np.ndarray,    # (n,) bool
     decided:np.ndarray,  # (n,) bool
@@ -429,7 +447,7 @@ def binary_metrics(
     j = found['f1']
     return found | {'f1': Proportion(*(2*x/(1 + x) for x in (j.value, j.lower, j.upper)), j.k, j.n)}
 
-# %% ../nbs/15_evaluation.ipynb #c068
+# %% ../nbs/15_evaluation.ipynb #c070
 def precision_recall(
     y,     # (n,) 0/1
     score, # (n,)
@@ -448,7 +466,7 @@ def weighted_precision(
     tp, fp = np.cumsum(hits, axis=1), np.cumsum(misses, axis=1)
     with np.errstate(invalid='ignore'): return (hits*tp/np.maximum(1, tp + fp)).sum(axis=1)/tp[:, -1]
 
-# %% ../nbs/15_evaluation.ipynb #c069
+# %% ../nbs/15_evaluation.ipynb #c071
 @dataclass(frozen=True)
 class AveragePrecision:
     "The area under a precision-recall curve with its interval; shows itself as text."
@@ -465,7 +483,7 @@ class AveragePrecision:
 
     def __str__(self): return f'AP {interval_text(self.value, self.lower, self.upper)}, prevalence {self.prevalence:.3f}'
 
-# %% ../nbs/15_evaluation.ipynb #c070
+# %% ../nbs/15_evaluation.ipynb #c072
 def average_precision(
     y,              # (n,) 0/1
     score,          # (n,)
@@ -480,7 +498,7 @@ def average_precision(
     value = float(weighted_precision(truth, score, np.ones((1, len(truth)), int))[0])
     return AveragePrecision(value, *percentile_interval(weighted_precision(truth, score, weights), level), int(truth.sum()), len(truth))
 
-# %% ../nbs/15_evaluation.ipynb #c074
+# %% ../nbs/15_evaluation.ipynb #c076
 METRICS = ('accuracy', 'sensitivity', 'specificity', 'ppv', 'npv', 'f1')
 INTERVALS = ('logit', 'delong')
 
@@ -499,7 +517,7 @@ def _metric_columns(
     "Value, lower and upper of each metric, as columns."
     return {name + end: getattr(m, field) for name, m in metrics.items() for end, field in (('', 'value'), ('_lower', 'lower'), ('_upper', 'upper'))}
 
-# %% ../nbs/15_evaluation.ipynb #c075
+# %% ../nbs/15_evaluation.ipynb #c077
 def _one_class(
     k:int,                # class
     y:np.ndarray,         # (n,)
@@ -515,20 +533,20 @@ def _one_class(
     counts = {'tp': (truth & decided).sum(), 'fp': (~truth & decided).sum(), 'tn': (~truth & ~decided).sum(), 'fn': (truth & ~decided).sum()}
     return {'n': len(y), 'n_pos': found.n_pos, **_auc_columns(found, interval), 'threshold': threshold, **counts, **_metric_columns(binary_metrics(truth, decided, groups))}
 
-# %% ../nbs/15_evaluation.ipynb #c076
+# %% ../nbs/15_evaluation.ipynb #c078
 def one_vs_rest(
     y,               # (n,) class 0, 1, 2
     P,               # (n, 3) probabilities
     thresholds=None, # (3,) from `youden_thresholds` on training rows; None decides by the largest probability
     groups=None,     # (n,) patients
-    interval:str='logit', # for the AUC: 'logit', or 'delong' as pROC prints it
+    interval:str='logit', # for the AUC: 'logit' (with Student's t), or 'delong' as pROC prints it
 ) -> pd.DataFrame:   # index class '0', '1', '2'
     "AUC, counts and six metrics of each class against the rest, with 95 % intervals."
     y, P = _classes(y, P)
     thresholds = np.full(3, np.nan) if thresholds is None else np.asarray(thresholds, float)
     return pd.DataFrame([_one_class(k, y, P, thresholds[k], groups, interval) for k in range(3)], pd.Index(['0', '1', '2'], name='class'))
 
-# %% ../nbs/15_evaluation.ipynb #c079
+# %% ../nbs/15_evaluation.ipynb #c081
 def _mean_interval(
     values:list,            # one statistic per class
     influences:np.ndarray,  # (n, 3)
@@ -541,7 +559,7 @@ def _mean_interval(
     ends = (float('nan'),)*2 if np.isnan(value) else _logit_interval(value, se) if se > 0 and 0 < value < 1 else (perfect.lower, perfect.upper)
     return Proportion(value, *ends, perfect.k, perfect.n)
 
-# %% ../nbs/15_evaluation.ipynb #c080
+# %% ../nbs/15_evaluation.ipynb #c082
 def overall(
     y:np.ndarray,    # (n,) class 0, 1, 2
     P:np.ndarray,    # (n, 3)
@@ -554,7 +572,7 @@ def overall(
         with np.errstate(invalid='ignore', divide='ignore'): r = top.sum(0)/bottom.sum(0); return _mean_interval(r, (top - r*bottom)/bottom.sum(0), groups, accuracy)
     return {'accuracy': accuracy, 'sensitivity': ratio(T*D, T), 'f1': ratio(2*T*D, T + D)}
 
-# %% ../nbs/15_evaluation.ipynb #c083
+# %% ../nbs/15_evaluation.ipynb #c085
 SPLITS = ('train', 'internal', 'external', 'prospective')
 PROBABILITIES = ['p0', 'p1', 'p2']
 FEW = 20 # positives below which a row of the table says so
@@ -562,7 +580,7 @@ FEW = 20 # positives below which a row of the table says so
 class UnlabelledWarning(UserWarning):
     "Rows without truth were left out of the evaluation."
 
-# %% ../nbs/15_evaluation.ipynb #c084
+# %% ../nbs/15_evaluation.ipynb #c086
 def _labelled(
     predictions:pd.DataFrame, # the predictions table
 ) -> pd.DataFrame:
@@ -581,7 +599,7 @@ def _ordered(
     "Splits in the study's order, unknown ones last."
     return sorted(set(splits), key=lambda s: (SPLITS.index(s) if s in SPLITS else len(SPLITS), s))
 
-# %% ../nbs/15_evaluation.ipynb #c085
+# %% ../nbs/15_evaluation.ipynb #c087
 def _note(
     n_pos:int, # of the class, or of the rarest
     n:int,
@@ -592,7 +610,7 @@ def _note(
     if n_pos == n: return f'only {what} is present: no AUC'
     return f'only {n_pos} of {what}' if n_pos < FEW else ''
 
-# %% ../nbs/15_evaluation.ipynb #c086
+# %% ../nbs/15_evaluation.ipynb #c088
 def _one_hot(
     y:np.ndarray, # (n,)
     P:np.ndarray, # (n, 3)
@@ -615,7 +633,7 @@ def _resampled(
     rows = {n: [*percentile_interval(auc[n]), *((ap[n][0], *percentile_interval(ap[n][1:])) if n in ap else (np.nan,)*3)] for n in auc}
     return pd.DataFrame.from_dict(rows, orient='index', columns=columns).reindex(['0', '1', '2', 'macro', 'micro'])
 
-# %% ../nbs/15_evaluation.ipynb #c087
+# %% ../nbs/15_evaluation.ipynb #c089
 def _block(
     rows:pd.DataFrame, # one classifier on one split
     thresholds,        # (3,) or None
@@ -633,7 +651,7 @@ def _block(
     table = pd.concat([classes, pd.DataFrame([macro, micro])], ignore_index=True).assign(patients=rows.patient_id.nunique())
     return table.join(_resampled(y, P, patient_draws(groups, draws, seed)), on='class')
 
-# %% ../nbs/15_evaluation.ipynb #c088
+# %% ../nbs/15_evaluation.ipynb #c090
 RULES = ('youden', 'argmax')
 
 def _thresholds(
@@ -650,7 +668,7 @@ def _thresholds(
     if found.shape != (3,): raise ValueError(f'thresholds of {classifier!r} have shape {found.shape}; one for each of three classes is needed')
     return found
 
-# %% ../nbs/15_evaluation.ipynb #c089
+# %% ../nbs/15_evaluation.ipynb #c091
 def performance(
     predictions:pd.DataFrame, # vertebra_id, patient_id, split, truth, classifier, p0, p1, p2
     rule:str='youden',        # thresholds per class from the 'train' rows; 'argmax': the most probable class
@@ -668,7 +686,7 @@ def performance(
     table = pd.concat(blocks, ignore_index=True).astype(dict.fromkeys(['n_pos', 'tp', 'fp', 'tn', 'fn'], 'Int64'))
     return table[['classifier', 'split', 'class', 'patients'] + [c for c in table if c not in ('classifier', 'split', 'class', 'patients')]]
 
-# %% ../nbs/15_evaluation.ipynb #c095
+# %% ../nbs/15_evaluation.ipynb #c097
 def published(
     table:pd.DataFrame,                # from `performance`
     metrics:tuple=('accuracy', 'auc'), # which, in order
@@ -679,7 +697,7 @@ def published(
              for split, rows in table.set_index(['classifier', 'class']).groupby('split', sort=False) for metric in metrics}
     return pd.DataFrame(cells).reindex(pd.MultiIndex.from_frame(table[['classifier', 'class']].drop_duplicates())).fillna('-')
 
-# %% ../nbs/15_evaluation.ipynb #c099
+# %% ../nbs/15_evaluation.ipynb #c101
 def _paired(
     a:pd.DataFrame, # predictions of one classifier
     b:pd.DataFrame, # predictions of one classifier
@@ -696,7 +714,7 @@ def _paired(
         if differs.any(): raise ValueError(f'{column} of {a.index[differs][0]!r} is {a[column][differs].iloc[0]!r} in one table and {b[column][differs].iloc[0]!r} in the other')
     return a, b
 
-# %% ../nbs/15_evaluation.ipynb #c100
+# %% ../nbs/15_evaluation.ipynb #c102
 def _tests(
     a:pd.DataFrame, # one split, paired
     b:pd.DataFrame,
@@ -706,7 +724,7 @@ def _tests(
     none = AUCTest(*(float('nan'),)*4)
     return {str(k): none if k in _absent(y) else delong_test(y == k, A[:, k], B[:, k], groups) for k in range(3)} | {'macro': macro_test(y, A, B, groups)}
 
-# %% ../nbs/15_evaluation.ipynb #c101
+# %% ../nbs/15_evaluation.ipynb #c103
 def compare(
     predictions_a:pd.DataFrame, # predictions of one classifier
     predictions_b:pd.DataFrame, # of another, on the same vertebrae
@@ -718,7 +736,7 @@ def compare(
     table = pd.DataFrame(rows)
     return table.assign(p_holm=table.groupby(table['class'] == 'macro').p.transform(holm))
 
-# %% ../nbs/15_evaluation.ipynb #c105
+# %% ../nbs/15_evaluation.ipynb #c107
 FEWEST = 5 # patients with a class, and without it, below which a subgroup has no AUC
 
 def _levels(
@@ -732,7 +750,7 @@ def _levels(
     names = sorted(found.dropna().astype(str).unique(), key=lambda name: (name.endswith('or more'), name))
     return pd.Categorical(found.where(found.isna(), found.astype(str)).fillna('not recorded'), [*names, 'not recorded'])
 
-# %% ../nbs/15_evaluation.ipynb #c106
+# %% ../nbs/15_evaluation.ipynb #c108
 def _subgroup(
     rows:pd.DataFrame, # predictions of one classifier
     least:int,
@@ -743,16 +761,16 @@ def _subgroup(
     few = [min(a, b) < least for a, b in zip(with_class, without)]
     none = AUC(*(float('nan'),)*2, 0, 0)
     found = {str(k): none if few[k] else delong(y == k, P[:, k], groups) for k in range(3)} | {'macro': none if any(few) else macro_auc(y, P, groups)}
-    notes = {str(k): f'{with_class[k]} patients with class {k}, {without[k]} without' if few[k] else '' for k in range(3)}
+    notes = {str(k): f'patients with class {k}: {with_class[k]}, without: {without[k]}' if few[k] else '' for k in range(3)}
     return [{'class': k, 'n': len(y), 'patients': len(set(groups)), 'n_pos': int((y == int(k)).sum()) if k != 'macro' else int(min((y == c).sum() for c in range(3))),
              **_auc_columns(a, 'logit'), 'note': notes.get(k, '; '.join(n for n in notes.values() if n))} for k, a in found.items()]
 
-# %% ../nbs/15_evaluation.ipynb #c107
+# %% ../nbs/15_evaluation.ipynb #c109
 def subgroups(
     predictions:pd.DataFrame,     # of one classifier, held-out rows
     characteristics:pd.DataFrame, # index vertebra_id; one column per characteristic, of the whole cohort
     least:int=FEWEST,             # patients with and without a class, for an AUC
-) -> pd.DataFrame: # one row per characteristic, level and class ('0', '1', '2', 'macro'); the first rows are of all
+) -> pd.DataFrame: # one row per characteristic, level and class ('0', '1', '2', 'macro'; its n_pos is that of the rarest); the first rows are of all
     "AUC with 95 % interval by patient in each subgroup; NaN and a note where there are too few. Raises ValueError if a vertebra has no characteristics."
     if predictions.classifier.nunique() != 1: raise ValueError(f'predictions hold {predictions.classifier.nunique()} classifiers ({", ".join(predictions.classifier.unique())}); choose one')
     rows = _labelled(predictions).reset_index(drop=True)
@@ -764,7 +782,7 @@ def subgroups(
         found += [{'characteristic': name, 'level': of, **r} for of, part in rows.groupby(level, observed=True) for r in _subgroup(part, least)]
     return pd.DataFrame(found)
 
-# %% ../nbs/15_evaluation.ipynb #c111
+# %% ../nbs/15_evaluation.ipynb #c113
 def brier(
     y, # (n,) class 0, 1, 2
     P, # (n, 3)
@@ -773,7 +791,7 @@ def brier(
     y, P = _classes(y, P)
     return float(((P - np.eye(3)[y])**2).sum(axis=1).mean())
 
-# %% ../nbs/15_evaluation.ipynb #c113
+# %% ../nbs/15_evaluation.ipynb #c115
 def _covariance(
     inverse:np.ndarray, # (q, q) inverse of the information
     scores:np.ndarray,  # (n, q) each row's share of the score
@@ -784,7 +802,7 @@ def _covariance(
     sums = _sums(scores, groups)
     return inverse @ sums.T @ sums @ inverse*len(sums)/max(1, len(sums) - 1)
 
-# %% ../nbs/15_evaluation.ipynb #c114
+# %% ../nbs/15_evaluation.ipynb #c116
 def _logistic(
     truth:np.ndarray,   # (n,) bool
     design:np.ndarray,  # (n, q)
@@ -802,7 +820,7 @@ def _logistic(
         if np.abs(step).max() < 1e-12: return beta, np.sqrt(np.diag(_covariance(np.linalg.inv(information), design*(truth - p)[:, None], groups)))
     return (np.full_like(beta, np.nan),)*2
 
-# %% ../nbs/15_evaluation.ipynb #c115
+# %% ../nbs/15_evaluation.ipynb #c117
 BINS = ('count', 'width')
 
 def _bins(
@@ -815,7 +833,7 @@ def _bins(
     if by == 'width': return np.clip(np.ceil(p*bins), 1, bins).astype(int)
     return np.minimum(bins, (rankdata(p, 'ordinal') - 1)*bins//len(p) + 1).astype(int)
 
-# %% ../nbs/15_evaluation.ipynb #c116
+# %% ../nbs/15_evaluation.ipynb #c118
 @dataclass(frozen=True)
 class Calibration:
     "Calibration of one class's probabilities; shows itself as text."
@@ -829,7 +847,7 @@ class Calibration:
 
     def __str__(self): return f'slope {interval_text(self.slope, *self.slope_interval, 2)}, intercept {interval_text(self.intercept, *self.intercept_interval, 2)}, Brier {self.brier:.3f}, ECE {self.ece:.3f}'
 
-# %% ../nbs/15_evaluation.ipynb #c117
+# %% ../nbs/15_evaluation.ipynb #c119
 def calibration(
     y,             # (n,) 0/1
     p,             # (n,) probability of 1
@@ -839,7 +857,8 @@ def calibration(
 ) -> Calibration:
     "Slope and intercept (Cox 1958), Brier score, and observed against predicted frequency in bins; NaN where classes are perfectly separated."
     truth = _truth(y); p = _scores(p, truth)
-    L, one, z = logit(np.clip(p, 1e-6, 1 - 1e-6)), np.ones(len(p)), norm.isf(.025)
+    L, one = logit(np.clip(p, 1e-6, 1 - 1e-6)), np.ones(len(p))
+    z = norm.isf(.025) if groups is None else student.isf(.025, len(np.unique(groups)) - 1)
     (_, slope), (_, slope_se) = _logistic(truth, np.c_[one, L], 0*L, groups)
     (large,), (large_se,) = _logistic(truth, one[:, None], L, groups)
     rows = pd.DataFrame({'bin': _bins(p, bins, by), 'p': p, 'y': truth, 'patient': np.arange(len(p)) if groups is None else np.asarray(groups)}).groupby('bin')
@@ -849,7 +868,7 @@ def calibration(
     ece = float(np.average(np.abs(curve.mean_p - curve.observed), weights=curve.n))
     return Calibration(slope, (slope - z*slope_se, slope + z*slope_se), large, (large - z*large_se, large + z*large_se), float(((p - truth)**2).mean()), ece, curve)
 
-# %% ../nbs/15_evaluation.ipynb #c121
+# %% ../nbs/15_evaluation.ipynb #c123
 def calibration_table(
     predictions:pd.DataFrame, # the predictions table
     bins:int=5,               # of the calibration error
@@ -866,7 +885,7 @@ def calibration_table(
                                 'intercept_upper': c.intercept_interval[1], 'brier': c.brier, 'brier_of_prevalence': truth.mean()*(1 - truth.mean()), 'ece': c.ece})
     return pd.DataFrame(found)
 
-# %% ../nbs/15_evaluation.ipynb #c125
+# %% ../nbs/15_evaluation.ipynb #c127
 def decision_curve(
     y,               # (n,) 0/1
     p,               # (n,) probability of 1
@@ -887,7 +906,7 @@ def decision_curve(
     lower, upper = percentile_interval(weights @ gain/weights.sum(axis=1, keepdims=True))
     return curve.assign(lower=lower, upper=upper)
 
-# %% ../nbs/15_evaluation.ipynb #c128
+# %% ../nbs/15_evaluation.ipynb #c130
 UNDER = dict(loc='upper center', bbox_to_anchor=(.5, -.18)) # legends stand under the axes, off the data
 
 def plot_roc(
@@ -911,7 +930,7 @@ def plot_roc(
     ax.legend(**UNDER, title='AUC (95 % CI)')
     return ax
 
-# %% ../nbs/15_evaluation.ipynb #c131
+# %% ../nbs/15_evaluation.ipynb #c133
 def plot_precision_recall(
     y,            # (n,) class 0, 1, 2
     P,            # (n, 3) probabilities
@@ -927,10 +946,10 @@ def plot_precision_recall(
         ax.plot(np.r_[curve.recall, 0], np.r_[curve.precision, curve.precision.iloc[-1]], color=f'C{k}', drawstyle='steps-post', label=f'Class {k} (n = {found.n_pos}, {found.prevalence:.0%}): {interval_text(found.value, found.lower, found.upper)}')
         ax.axhline(found.prevalence, color=f'C{k}', ls=':', lw=.8)
     ax.set(xlabel='Recall (sensitivity)', ylabel='Precision (PPV)', title=title, xlim=(-.01, 1.01), ylim=(-.01, 1.01), aspect='equal')
-    ax.legend(**UNDER, title='Average precision (95 % CI)')
+    ax.legend(**UNDER, title='n, share (dotted): average precision (95 % CI)')
     return ax
 
-# %% ../nbs/15_evaluation.ipynb #c133
+# %% ../nbs/15_evaluation.ipynb #c135
 def plot_confusion(
     y,  # (n,) class 0, 1, 2
     P,  # (n, 3) probabilities
@@ -948,7 +967,7 @@ def plot_confusion(
     ax.tick_params(length=0); ax.spines[:].set_visible(False)
     return ax
 
-# %% ../nbs/15_evaluation.ipynb #c136
+# %% ../nbs/15_evaluation.ipynb #c138
 def plot_calibration(
     y,           # (n,) class 0, 1, 2
     P,           # (n, 3) probabilities
@@ -965,11 +984,11 @@ def plot_calibration(
         found = calibration(y == k, P[:, k], bins, groups=groups)
         c = found.curve
         ax.errorbar(c.mean_p, c.observed, np.maximum([c.observed - c.lower, c.upper - c.observed], 0), color=f'C{k}', marker='o', elinewidth=.6, label=f'Class {k}: slope {interval_text(found.slope, *found.slope_interval, 2)}')
-    ax.set(xlabel='Predicted probability', ylabel='Observed frequency', title=f'{title} (n = {len(y)})', xlim=(-.01, 1.01), ylim=(-.01, 1.01), aspect='equal')
+    ax.set(xlabel='Predicted probability', ylabel='Observed frequency', title=f'{title} (n = {len(y)})', xlim=(-.03, 1.03), ylim=(-.03, 1.03), aspect='equal')
     ax.legend(**UNDER)
     return ax
 
-# %% ../nbs/15_evaluation.ipynb #c138
+# %% ../nbs/15_evaluation.ipynb #c140
 def plot_decision_curve(
     y,           # (n,) class 0, 1, 2
     P,           # (n, 3) probabilities
@@ -992,7 +1011,7 @@ def plot_decision_curve(
     ax.legend(**UNDER, ncols=2)
     return ax
 
-# %% ../nbs/15_evaluation.ipynb #c141
+# %% ../nbs/15_evaluation.ipynb #c143
 def plot_forest(
     table:pd.DataFrame, # from `performance`, one classifier
     ax:plt.Axes=None,
@@ -1005,12 +1024,12 @@ def plot_forest(
     for k, (i, r) in zip(at, rows.iterrows()):
         colour = f"C{r['class']}" if r['class'] in '012' else 'C7'
         ax.plot([r.auc_lower, r.auc_upper], [k, k], color=colour, lw=1.2); ax.plot(r.auc, k, 'o' if r['class'] in '012' else 'D', color=colour)
-    ax.set(yticks=at, xlabel='AUC (95 % CI)', title=title, xlim=(min(.5, rows.auc_lower.min() - .02), 1.005))
+    ax.set(yticks=at, xlabel='AUC (95 % CI)', title=title, xlim=(min(.5, rows.auc_lower.min() - .02), 1.02))
     ax.set_yticklabels([f'{r.split}, macro (n = {r.n})' if r['class'] == 'macro' else f"class {r['class']} (n = {r.n_pos})" for _, r in rows.iterrows()])
     ax.axvline(.5, color='0.8', lw=.7); ax.invert_yaxis()
     return ax
 
-# %% ../nbs/15_evaluation.ipynb #c144
+# %% ../nbs/15_evaluation.ipynb #c146
 def plot_subgroups(
     table:pd.DataFrame, # from `subgroups`
     axes=None,          # four of them
@@ -1026,14 +1045,14 @@ def plot_subgroups(
         ax.axvline(rows.auc.iloc[0], color='0.8', lw=.7, zorder=0)
         ax.errorbar(rows.auc, at, xerr=[rows.auc - rows.auc_lower, rows.auc_upper - rows.auc], fmt='o' if k in '012' else 'D', color=colour, elinewidth=1.2, markersize=3.5)
         for where, r in zip(at, rows.itertuples()): ax.text(1.02, where, f'{r.n_pos}/{r.n}' if k in '012' else f'{r.n}', transform=ax.get_yaxis_transform(), fontsize=6, va='center', color='k' if np.isfinite(r.auc) else '.6')
-        ax.text(1.02, -.8, 'positives/n' if k in '012' else 'n', transform=ax.get_yaxis_transform(), fontsize=5, va='center', color='.4')
-        ax.set(xlabel='AUC (95 % CI)', xlim=(left - .02, 1.01)); ax.set_title(f'Class {k}' if k in '012' else 'Macro', fontsize=8)
+        ax.text(1.02, at[0] - .75, 'positives/n' if k in '012' else 'n', transform=ax.get_yaxis_transform(), fontsize=5, va='center', color='.4')
+        ax.set(xlabel='AUC (95 % CI)', xlim=(left - .02, 1.03)); ax.set_title(f'Class {k}' if k in '012' else 'Macro', fontsize=8)
     axes[0].set(yticks=at, ylim=(at.max() + .6, -.6))
     axes[0].set_yticklabels(['All' if r.characteristic == 'all' else f'{r.characteristic.capitalize()}: {r.level}' for r in levels.itertuples()])
     axes[0].figure.suptitle(title, x=.01, ha='left', fontsize=9, fontweight='bold')
     return axes
 
-# %% ../nbs/15_evaluation.ipynb #c147
+# %% ../nbs/15_evaluation.ipynb #c149
 def interval_width(
     auc:float,
     n_pos:np.ndarray,    # (k,) positives
@@ -1042,7 +1061,7 @@ def interval_width(
     "Width of the 95 % interval that an AUC would have with so many positives, from the counts alone (Newcombe 2006)."
     return np.array([np.subtract(*newcombe(auc, n, n*negatives)[::-1]) for n in np.atleast_1d(n_pos)])
 
-# %% ../nbs/15_evaluation.ipynb #c151
+# %% ../nbs/15_evaluation.ipynb #c153
 def plot_interval_width(
     table:pd.DataFrame, # from `performance`, one classifier
     aucs:tuple=(.7, .8, .9, .95),
