@@ -79,4 +79,5 @@ def test_strict_selection_and_classifiers_do_not_move(pair):
     rows = [s.predictions[s.predictions.split == "train"].reset_index(drop=True) for s in (before, after)]
     pd.testing.assert_frame_equal(*rows)
     assert {n: s.params for n, s in before.searches.items()} == {n: s.params for n, s in after.searches.items()}
+    pd.testing.assert_frame_equal(before.cross_validated, after.cross_validated)
     pd.testing.assert_frame_equal(before.choice, after.choice)
