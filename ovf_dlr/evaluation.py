@@ -110,12 +110,14 @@ def _freedom(
     groups=None,          # (n,) patients
 ) -> float: # NaN if some class is represented by one patient only
     "Degrees of freedom of `_variance` after Welch and Satterthwaite."
-    classes, total, parts = truths @ 2**np.arange(truths.shape[1]), influence.sum(axis=1, keepdims=True), []
-    for c in np.unique(classes):
-        sums = _sums(total[classes == c], None if groups is None else np.asarray(groups)[classes == c])
-        parts.append(((sums**2).sum()*len(sums)/max(1, len(sums) - 1), len(sums) - 1))
-    v, df = np.array(parts).T
-    return float(v.sum()**2/(v**2/df).sum()) if df.min() > 0 and v.sum() > 0 else float('nan')
+    who = np.arange(len(truths)) if groups is None else pd.factorize(np.asarray(groups))[0]
+    n, k = who.max() + 1, truths.shape[1]
+    def by_patient(values): return np.bincount((truths @ 2**np.arange(k))*n + who, values, n*2**k).reshape(-1, n) # one row per class
+    patients = (by_patient(None) > 0).sum(axis=1)
+    v, df = (by_patient(influence.sum(axis=1))**2).sum(axis=1)[patients > 0], patients[patients > 0] - 1
+    if df.min() < 1 or v.sum() == 0: return float('nan')
+    v = v*(df + 1)/df
+    return float(v.sum()**2/(v**2/df).sum())
 
 # %% ../nbs/15_evaluation.ipynb #c018
 def _combine(
