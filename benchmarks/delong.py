@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/delong.py --peer-python PATH     # MLstatkit, pauc, confidenceinterval and rocauc-comparison from an environment of their own
     .venv/bin/python benchmarks/delong.py --rows 500             # another number of rows
 
-Each contestant is a process of its own with one thread, is called once before it is timed, and is handed the same arrays; imports are not counted. What it returns is printed beside its time, for a fast wrong answer is no answer.
+Each contestant is a process of its own with one thread, is called once before it is timed, and is handed the same arrays; imports are not counted. Times are of the processor, which a busy machine disturbs less than those of the clock; with one thread the two are the same on an idle one. What it returns is printed beside its time, for a fast wrong answer is no answer.
 Two rows are the ways without DeLong: comparing every positive with every negative, and calling scikit-learn's AUC on each of some hundred bootstrap samples.
 """
 import argparse
@@ -141,9 +141,9 @@ def measure(name, rows):
         return dict(skipped=f"not installed (no module {e.name}): uv pip install {package}, where --peer-python points")
     value, seconds = float(work()), []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return dict(version=version(package), seconds=seconds, value=value)
 
 
@@ -157,20 +157,20 @@ def run(name, rows, python):
 
 
 def show(found):
-    "One line per contestant; `times ours` compares the fastest repeats, which a busy machine disturbs least, with our first row of the same task. Below, who could not run and why."
+    "One line per contestant; `times ours` compares medians with our first row of the same task, all of this same run. Below, who could not run and why."
     from rich.console import Console
     from rich.table import Table
 
     for task, value in TASKS.items():
         rows = {n: r for n, r in found.items() if CONTESTANTS[n][1] == task and "seconds" in r}
-        base = min(next(iter(rows.values()))["seconds"])
+        base = statistics.median(next(iter(rows.values()))["seconds"])
         shown = Table()
         shown.add_column(task, no_wrap=True, min_width=32)
         for column in ("ms, median", "ms, fastest", "times ours", value):
             shown.add_column(column, justify="right")
         for name, r in rows.items():
             middle, best = statistics.median(r["seconds"]), min(r["seconds"])
-            shown.add_row(name.replace(CONTESTANTS[name][3], f"{CONTESTANTS[name][3]} {r['version']}"), f"{1e3 * middle:,.2f}", f"{1e3 * best:,.2f}", f"{best / base:,.1f}", f"{r['value']:.10f}")
+            shown.add_row(name.replace(CONTESTANTS[name][3], f"{CONTESTANTS[name][3]} {r['version']}"), f"{1e3 * middle:,.2f}", f"{1e3 * best:,.2f}", f"{middle / base:,.1f}", f"{r['value']:.10f}")
         Console(width=120).print(shown)
     for name in [n for n, r in found.items() if "skipped" in r]:
         print(f"{name}: {found[name]['skipped']}")
