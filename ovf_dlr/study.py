@@ -911,7 +911,7 @@ def methods(study:Study) -> dict[str, str]:
         classifiers=f"{len(s.classifiers)} classifiers were tuned by grid search with {s.folds}-fold cross-validation grouped by patient on the training set; "
                     f"{CLASSIFIERS[study.chosen].label} had the highest cross-validated macro AUC"
                     + (', features selected anew in each fold,' if strict else '') + " and was chosen.",
-        evaluation='Discrimination was measured one-vs-rest; AUC intervals rest on DeLong variances by patient, on the logit scale. Thresholds were fixed on the training set, ' + ('from cross-validated' if strict else 'from apparent') + ' probabilities.')
+        evaluation='Discrimination was measured one-vs-rest; AUC intervals rest on DeLong variances by patient, on the logit scale, with Student quantiles at the degrees of freedom of Brunner and Munzel; a patient bootstrap (1,000 draws) stands beside them. Thresholds were fixed on the training set, ' + ('from cross-validated' if strict else 'from apparent') + ' probabilities.')
 
 # %% ../nbs/17_study.ipynb #c069
 TRUSTED = (
