@@ -563,7 +563,7 @@ def plot_architecture(
     for i, r in enumerate(table.itertuples()):
         _block(ax, i, .12 + 1.1*(r.height/size)**.5, wide[i], PARTS[r.part][0])
         ax.text(i, .85, _stacked(r.name, 3), ha='center', va='bottom', fontsize=6)
-        ax.text(i, -.8, f'{r.channels:,}' + (f'\n{r.height} × {r.width}' if r.height > 1 else '\n') + f'\n{_parameters(r.parameters)}', ha='center', va='top', fontsize=6.5)
+        ax.text(i, -.8, f'{r.channels:,}' + (f'\n{r.height} × {r.width}' if r.part in ('input', 'backbone') else '\n') + f'\n{_parameters(r.parameters)}', ha='center', va='top', fontsize=6.5)
         ax.text(i, -1.32, _stacked(r.contents), ha='center', va='top', fontsize=5.5, color='.35')
         if i: ax.annotate('', (i - wide[i]/2 - .03, 0), (i - 1 + wide[i-1]/2 + .1, 0), arrowprops=dict(arrowstyle='-|>', lw=.7, color='.3', shrinkA=0, shrinkB=0, mutation_scale=6))
     for y, what in ((-.8, 'maps\nsize\nparameters'), (-1.32, 'made of')): ax.text(-.62, y, what, ha='right', va='top', fontsize=6.5 if y > -1 else 5.5, color='.35')
@@ -598,8 +598,11 @@ def _loss_of_chance(settings):
     "Loss of a network for which all classes are equally likely."
     return (1 - 1/CLASSES)**settings['focal_gamma']*np.log(CLASSES)
 
-def _mark_kept(card, ax):
-    "A line at the epoch that was kept, if one was chosen."
+def _over_epochs(network, ax):
+    "Whole epochs along the axis, with a line at the one that was kept, if one was chosen."
+    card = network.card
+    ax.set(xlabel='epoch', xlim=(.5, max(1, len(network.history)) + .5))
+    ax.xaxis.get_major_locator().set_params(integer=True)
     if card['kept_epoch']: ax.axvline(card['kept_epoch'], color='C7', lw=.8, label=f"epoch kept: {card['kept_epoch']}")
 
 # %% ../nbs/12_transfer.ipynb #c088
@@ -613,9 +616,8 @@ def plot_history(
     ax.plot(h.epoch, h.train_loss, 'o-', color='C6', label=f"training (n={card['n']})")
     if 'valid_loss' in h: ax.plot(h.epoch, h.valid_loss, 's--', color='C3', label=f"{'chooses the epoch' if card['kept_epoch'] else 'validation'} (n={card['n_valid']})")
     ax.axhline(_loss_of_chance(card['settings']), color='C7', lw=.6, ls=':', label='all classes equally likely')
-    _mark_kept(card, ax)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel='epoch', ylabel='focal loss' if card['settings']['focal_gamma'] else 'cross-entropy', ylim=(0, None), title=f"Fine-tuning from {card['title']}")
+    _over_epochs(network, ax)
+    ax.set(ylabel='focal loss' if card['settings']['focal_gamma'] else 'cross-entropy', ylim=(0, None), title=f"Fine-tuning from {card['title']}")
     ax.legend()
     return ax
 
@@ -630,9 +632,8 @@ def plot_scores(
     ax = ax or plt.subplots()[1]
     for column, look, label in (('valid_auc', 's-', 'macro AUC'), ('valid_accuracy', 'o--', 'accuracy')): ax.plot(h.epoch, h[column], look, label=label)
     ax.axhline(.5, color='C7', lw=.6, ls=':', label='AUC of chance')
-    _mark_kept(network.card, ax)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel='epoch', ylabel=f"{'rows that choose the epoch' if network.card['kept_epoch'] else 'validation rows'} (n={network.card['n_valid']})", ylim=(0, 1), title='The network alone')
+    _over_epochs(network, ax)
+    ax.set(ylabel=f"{'rows that choose the epoch' if network.card['kept_epoch'] else 'validation rows'} (n={network.card['n_valid']})", ylim=(0, 1), title='The network alone')
     ax.legend()
     return ax
 
