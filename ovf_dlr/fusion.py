@@ -248,10 +248,12 @@ def _pass(columns, Z, P, R, step_sum, curvature, B, lam):
         largest = max(largest, change*curvature[j])
         B[j] += step
         mean[:] = 0.
-        for k in range(K): mean += P[k]*step[k]
         for k in range(K):
-            step_sum[k] += Z[j]*step[k]
-            R[k] += Z[j]*P[k]*(step[k] - mean)
+            for i in range(n): mean[i] += P[k, i]*step[k]
+        for k in range(K):
+            for i in range(n): # loops, since numba would make temporary arrays
+                step_sum[k, i] += Z[j, i]*step[k]
+                R[k, i] += Z[j, i]*P[k, i]*(step[k] - mean[i])
     return largest
 
 # %% ../nbs/13_fusion.ipynb #c039
@@ -837,7 +839,7 @@ def plot_stability(
     colours, inside = [SOURCE_COLOUR[source(str(name))] for name in shown.index], shown.index.isin(fusion.selected_)
     ax.barh(shown.index.astype(str), 100*shown, color=[c if i else 'none' for c, i in zip(colours, inside)], edgecolor=colours, height=.7)
     (lower, upper), (M, p) = stability.interval(), stability.selected.shape
-    ax.set(xlabel=f'Selected in % of {M} bootstrap samples of patients', xlim=(0, 100), ylim=(-.6, len(shown) - .4),
+    ax.set(xlabel=f'Selected in % of\n{M} bootstrap samples', xlim=(0, 100), ylim=(-.6, len(shown) - .4),
            title=f'Stability {stability.index:.2f} ({lower:.2f} to {upper:.2f})')
     ax.tick_params(axis='y', length=0)
     ax.legend([*(Patch(facecolor=SOURCE_COLOUR[k], edgecolor=SOURCE_COLOUR[k]) for k in SOURCES), Patch(facecolor='none', edgecolor='C7')],
