@@ -47,7 +47,7 @@ from .classifiers import CLASSIFIERS, mean_auc, predict_table, probabilities, ra
 from .audit import audit
 from .cohort import CLASSES, SPLIT_TITLES, Cohort, CohortError, read_cohort
 from .evaluation import PROBABILITIES, macro_auc, performance as performance_table
-from .fusion import LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
+from .fusion import FAMILIES, LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
 from .harmonise import ComBat, batch_effect
 from .morphometry import height_features, height_table
 from .phantom import make_cohort
@@ -113,6 +113,7 @@ class Settings:
     perturbations:int = 10               # copies of a vertebra, where there are no second readings; 0: repeatability is not assessed then
     perturbed_vertebrae:int = 30         # of the training set, one per patient
     correlation_threshold:float = .9     # largest |Spearman| between two kept features
+    lasso_family:str = 'ordinal'         # `ordinal`: on the codes 0, 1, 2, as in the paper; `multinomial`: a coefficient per class
     lasso_rule:str = 'min'               # `min` or `1se`
     crop_size:int = 224                  # pixels across the network's input
     crop_margin_mm:float = 5.            # context kept around the vertebral body
@@ -135,7 +136,7 @@ class Settings:
         if self.training['freeze_bn'] and (new := [b for b in self.backbones if b.split(':')[0] in RANDOM]):
             raise ValueError(f"training: freeze_bn: nothing trained is there to keep in {', '.join(new)}; leave freeze_bn off, or name pre-trained backbones")
         for name in ('backbones', 'classifiers'): object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, allowed in dict(protocol=PROTOCOLS, mask_geometry=GEOMETRIES, lasso_rule=('min', '1se'), grid=('full', 'small'), icc_form=ICC_FORMS, icc_limit=('value', 'lower')).items():
+        for name, allowed in dict(protocol=PROTOCOLS, mask_geometry=GEOMETRIES, lasso_family=tuple(FAMILIES), lasso_rule=('min', '1se'), grid=('full', 'small'), icc_form=ICC_FORMS, icc_limit=('value', 'lower')).items():
             if getattr(self, name) not in allowed: raise ValueError(f"{name}: {getattr(self, name)!r} is none of {', '.join(allowed)}")
         if self.perturbations and min(self.perturbations, self.perturbed_vertebrae) < 2: raise ValueError(f'perturbations: {self.perturbations} copies of {self.perturbed_vertebrae} vertebrae; an ICC needs two of each, and 0 copies switch it off')
         if len(set(self.backbones)) < len(self.backbones): raise ValueError(f"backbones: {', '.join(self.backbones)} names one twice")
@@ -358,19 +359,19 @@ def _repeatable(columns, repeatability, icc_threshold, icc_limit):
     if passed := list(repeatability.index[decides >= icc_threshold]): return passed
     raise ValueError(f"no radiomic feature reaches ICC {icc_threshold:g} with its {icc_limit}, the best comes to {decides.max():.2f}; are the second readings of the same vertebrae?")
 
-def _select(v, radiomics, deep, repeatable, correlation_threshold, lasso_rule, folds, seed):
+def _select(v, radiomics, deep, repeatable, correlation_threshold, lasso_family, lasso_rule, folds, seed):
     "Redundancy elimination and LASSO on the rows of `v`."
     filters = [RedundancyFilter(correlation_threshold).fit(t) for t in (radiomics.loc[v.index, repeatable], deep.loc[v.index])]
-    chosen = Selection(repeatable, *filters, LassoFusion(n_folds=folds, rule=lasso_rule, seed=seed), {})
+    chosen = Selection(repeatable, *filters, LassoFusion(n_folds=folds, rule=lasso_rule, seed=seed, family=lasso_family), {})
     offered = chosen.candidates(radiomics.loc[v.index], deep.loc[v.index])
     chosen.lasso.fit(offered, v.fracture_class.astype(int), groups=v.patient_id)
     return chosen
 
 @stage('Feature selection and fusion', 'fusion')
-def selection(cohort, harmonisation, embeddings, repeatability, icc_threshold, icc_limit, correlation_threshold, lasso_rule, folds, seed):
+def selection(cohort, harmonisation, embeddings, repeatability, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, seed):
     "Fit ICC filter, redundancy elimination and LASSO on the training rows."
     v, (_, table) = cohort.vertebrae[cohort.vertebrae.split == 'train'], harmonisation
-    chosen = _select(v, table, embeddings, _repeatable(table, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_rule, folds, seed)
+    chosen = _select(v, table, embeddings, _repeatable(table, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed)
     left = {'radiomics': chosen.radiomics_filter.get_feature_names_out(), 'DTL': chosen.dtl_filter.get_feature_names_out()}
     kept = pd.Series(chosen.lasso.selected_).str.startswith('dtl_')
     chosen.counts.update({'radiomics extracted': table.shape[1], f'ICC >= {icc_threshold:g}': len(chosen.repeatable), 'DTL extracted': embeddings.shape[1],
@@ -406,11 +407,11 @@ def _unseen(v, fit, held, radiomics, deep, searches, *how):
     return predict_table({n: replace(s, estimator=clone(s.estimator).fit(X.iloc[fit], y.iloc[fit])) for n, s in searches.items()}, X.iloc[held])
 
 @stage('Cross-validation, selection inside', 'fusion classifiers')
-def cross_validated(cohort, harmonisation, embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_rule, folds, seed, n_jobs):
+def cross_validated(cohort, harmonisation, embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, seed, n_jobs):
     "Three probabilities per training vertebra and classifier, from the fold that held its patient out; None under `paper`."
     if protocol == 'paper': return None
     v, (_, radiomics) = cohort.vertebrae[cohort.vertebrae.split == 'train'], harmonisation
-    how = _repeatable(radiomics, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_rule, folds, seed
+    how = _repeatable(radiomics, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed
     parts = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(_unseen)(v, fit, held, radiomics, embeddings, searches, *how)
                                            for fit, held in patient_folds(v.fracture_class.astype(int), v.patient_id, folds, seed))
     table = pd.concat(parts, keys=range(len(parts)), names=['fold', None]).reset_index('fold').reset_index(drop=True)
@@ -475,12 +476,12 @@ def _claim(v, held_out, radiomics, deep, outside, how, folds, seed, grid):
                           for chosen, rows, asked in found])
 
 @stage('Shortcuts', 'fusion classifiers harmonise transfer evaluation')
-def shortcuts(cohort, radiomics, harmonisation, crops, network, embeddings, repeatability, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_rule, folds, seed, grid, n_jobs):
+def shortcuts(cohort, radiomics, harmonisation, crops, network, embeddings, repeatability, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, seed, grid, n_jobs):
     "Macro AUC with each of the `SHORTCUTS`, claimed on the training set and found in the others; None under `paper`, whose embeddings are all of the seeing kind."
     if protocol == 'paper': return None
     v, (_, honest) = cohort.vertebrae, harmonisation
     train = v[v.split == 'train']
-    how = _repeatable(honest, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_rule, folds, seed
+    how = _repeatable(honest, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed
     seen = embeddings.copy(); seen.loc[train.index] = network.embed(_stack(crops, train.index))
     pooled = ComBat('pooled').fit_transform(radiomics, v.center)
     calls = [joblib.delayed(_claim)(train.assign(patient_id=range(len(train))) if 'vertebra' in taken else train, v.index[v.split != 'train'],
@@ -906,8 +907,8 @@ def methods(study:Study) -> dict[str, str]:
         harmonisation='Features were harmonised across centres with ComBat, ' + ('fitted on the training rows; each further centre was adapted to them from its own unlabelled rows, unless it had too few.'
                   if strict else 'fitted on the pooled rows of all centres.'),
         transfer=_transfer_methods(study),
-        fusion=f"Features were eliminated greedily until no two had |Spearman rho| > {s.correlation_threshold:g}; a LASSO with {s.folds}-fold cross-validated lambda ({study.selection.lasso.lambda_:.4f}, rule: {s.lasso_rule}) "
-               f"kept {n['radiomics fused']} radiomic and {n['DTL fused']} deep features, whose weighted sum is the DTL_Radscore.",
+        fusion=f"Features were eliminated greedily until no two had |Spearman rho| > {s.correlation_threshold:g}; {'a LASSO on the class codes' if s.lasso_family == 'ordinal' else 'a multinomial LASSO, grouped by feature,'} with {s.folds}-fold cross-validated lambda ({study.selection.lasso.lambda_:.4f}, rule: {s.lasso_rule}) "
+               f"kept {n['radiomics fused']} radiomic and {n['DTL fused']} deep features, {'whose weighted sum is the DTL_Radscore' if s.lasso_family == 'ordinal' else 'with one weighted sum per class; the DTL_Radscore is the expected class'}.",
         classifiers=f"{len(s.classifiers)} classifiers were tuned by grid search with {s.folds}-fold cross-validation grouped by patient on the training set; "
                     f"{CLASSIFIERS[study.chosen].label} had the highest cross-validated macro AUC"
                     + (', features selected anew in each fold,' if strict else '') + " and was chosen.",
@@ -916,7 +917,7 @@ def methods(study:Study) -> dict[str, str]:
 # %% ../nbs/17_study.ipynb #c069
 TRUSTED = (
     'collections.OrderedDict', 'lightgbm.basic.Booster', 'lightgbm.sklearn.LGBMClassifier', 'xgboost.core.Booster', 'xgboost.sklearn.XGBClassifier',
-    'ovf_dlr.classifiers.RareClassCalibration', 'ovf_dlr.fusion.CrossValidation', 'ovf_dlr.fusion.LassoFusion', 'ovf_dlr.fusion.LassoPath',
+    'ovf_dlr.classifiers.RareClassCalibration', 'ovf_dlr.fusion.CrossValidation', 'ovf_dlr.fusion.LassoFusion', 'ovf_dlr.fusion.LassoPath', 'ovf_dlr.fusion.MultinomialPath',
     'ovf_dlr.fusion.RedundancyFilter', 'ovf_dlr.harmonise.ComBat', 'sklearn.calibration._CalibratedClassifier', 'sklearn.calibration._SigmoidCalibration',
     'sklearn.metrics._dist_metrics.EuclideanDistance64', 'sklearn.metrics._dist_metrics.ManhattanDistance64', 'sklearn.neighbors._kd_tree.KDTree', 'sklearn.tree._tree.Tree')
 
