@@ -407,13 +407,13 @@ def _unseen(v, fit, held, radiomics, deep, searches, *how):
     return predict_table({n: replace(s, estimator=clone(s.estimator).fit(X.iloc[fit], y.iloc[fit])) for n, s in searches.items()}, X.iloc[held])
 
 @stage('Cross-validation, selection inside', 'fusion classifiers')
-def cross_validated(cohort, harmonisation, embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, seed, n_jobs):
+def cross_validated(cohort, harmonisation, embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, seed, n_jobs):
     "Three probabilities per training vertebra and classifier, from the fold that held its patient out; None under `paper`."
     if protocol == 'paper': return None
     v, (_, radiomics) = cohort.vertebrae[cohort.vertebrae.split == 'train'], harmonisation
     how = _repeatable(radiomics, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed
     parts = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(_unseen)(v, fit, held, radiomics, embeddings, searches, *how)
-                                           for fit, held in patient_folds(v.fracture_class.astype(int), v.patient_id, folds, seed))
+                                           for fit, held in patient_folds(v.fracture_class.astype(int), v.patient_id, cross_fit_folds, seed))
     table = pd.concat(parts, keys=range(len(parts)), names=['fold', None]).reset_index('fold').reset_index(drop=True)
     return table.join(_truth(v), on='vertebra_id')
 
@@ -464,11 +464,11 @@ def _tuned(v, chosen, radiomics, deep, folds, seed, grid):
     "Logistic regression tuned on the rows of `v`, behind a selection."
     return search('LR', chosen.fused(radiomics.loc[v.index], deep.loc[v.index]), v.fracture_class.astype(int), v.patient_id, folds, seed, grid=grid).estimator
 
-def _claim(v, held_out, radiomics, deep, outside, how, folds, seed, grid):
-    "Probabilities of the training rows by cross-validation, and of the held-out rows."
+def _claim(v, held_out, radiomics, deep, outside, how, outer, folds, seed, grid):
+    "Probabilities of the training rows by cross-validation in `outer` folds, and of the held-out rows."
     with _said_once():
         whole, found = _select(v, radiomics, deep, *how), []
-        for fit, out in patient_folds(v.fracture_class.astype(int), v.patient_id, folds, seed):
+        for fit, out in patient_folds(v.fracture_class.astype(int), v.patient_id, outer, seed):
             chosen = whole if outside else _select(v.iloc[fit], radiomics, deep, *how)
             found.append((chosen, v.iloc[fit], v.index[out]))
         found.append((whole, v, held_out))
@@ -476,7 +476,7 @@ def _claim(v, held_out, radiomics, deep, outside, how, folds, seed, grid):
                           for chosen, rows, asked in found])
 
 @stage('Shortcuts', 'fusion classifiers harmonise transfer evaluation')
-def shortcuts(cohort, radiomics, harmonisation, crops, network, embeddings, repeatability, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, seed, grid, n_jobs):
+def shortcuts(cohort, radiomics, harmonisation, crops, network, embeddings, repeatability, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, seed, grid, n_jobs):
     "Macro AUC with each of the `SHORTCUTS`, claimed on the training set and found in the others; None under `paper`, whose embeddings are all of the seeing kind."
     if protocol == 'paper': return None
     v, (_, honest) = cohort.vertebrae, harmonisation
@@ -485,7 +485,7 @@ def shortcuts(cohort, radiomics, harmonisation, crops, network, embeddings, repe
     seen = embeddings.copy(); seen.loc[train.index] = network.embed(_stack(crops, train.index))
     pooled = ComBat('pooled').fit_transform(radiomics, v.center)
     calls = [joblib.delayed(_claim)(train.assign(patient_id=range(len(train))) if 'vertebra' in taken else train, v.index[v.split != 'train'],
-                                    pooled if 'pooled' in taken else honest, seen if 'seen' in taken else embeddings, 'outside' in taken, how, folds, seed, grid) for taken in SHORTCUTS.values()]
+                                    pooled if 'pooled' in taken else honest, seen if 'seen' in taken else embeddings, 'outside' in taken, how, cross_fit_folds, folds, seed, grid) for taken in SHORTCUTS.values()]
     return pd.concat([_claims(v, P).assign(shortcut=name) for name, P in zip(SHORTCUTS, joblib.Parallel(n_jobs=n_jobs)(calls))], ignore_index=True)
 
 def _claims(v, P):
