@@ -223,8 +223,20 @@ def lasso_coefficients(
 ) -> LassoPath:
     "LASSO by coordinate descent along `lambdas`, features standardised with the rows of `X` (Friedman, Hastie, Tibshirani 2010, 10.18637/jss.v033.i01)."
     scaler = StandardScaler().fit(X)
-    _, coefs, _ = lasso_path(scaler.transform(X), y - y.mean(), alphas=lambdas, tol=tol, max_iter=100_000)
-    return LassoPath(np.asarray(lambdas), coefs.T, float(y.mean()), scaler)
+    Z, centred = np.asfortranarray(scaler.transform(X)), y - y.mean()
+    path, b, last = np.zeros((len(lambdas), X.shape[1])), np.zeros(X.shape[1]), lambdas[0]
+    pull = np.abs(Z.T @ centred)/len(y)
+    for l, lam in enumerate(lambdas):
+        work = (b != 0) | (pull >= 2*lam - last) # strong rule (Tibshirani et al. 2012): the others stay out, which is checked
+        missed = work
+        while missed.any():
+            at = np.flatnonzero(work)
+            b[at] = lasso_path(Z[:, at], centred, alphas=[lam], coef_init=b[at], tol=tol, max_iter=100_000)[1][:, 0]
+            pull = np.abs(Z.T @ (centred - Z[:, at] @ b[at]))/len(y)
+            missed = (pull > lam*(1 + 1e-6)) & ~work
+            work |= missed
+        path[l], last = b, lam
+    return LassoPath(np.asarray(lambdas), path, float(y.mean()), scaler)
 
 # %% ../nbs/13_fusion.ipynb #c038
 def _pass(columns, Z, P, R, step_sum, curvature, B, lam):
