@@ -47,7 +47,7 @@ from .classifiers import CLASSIFIERS, mean_auc, predict_table, probabilities, ra
 from .audit import audit
 from .cohort import CLASSES, SPLIT_TITLES, Cohort, CohortError, read_cohort
 from .evaluation import PROBABILITIES, macro_auc, performance as performance_table
-from .fusion import FAMILIES, LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
+from .fusion import FAMILIES, FewerFoldsWarning, LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
 from .harmonise import ComBat, batch_effect
 from .morphometry import height_features, height_table
 from .phantom import make_cohort
@@ -115,6 +115,7 @@ class Settings:
     correlation_threshold:float = .9     # largest |Spearman| between two kept features
     lasso_family:str = 'ordinal'         # `ordinal`: on the codes 0, 1, 2, as in the paper; `multinomial`: a coefficient per class
     lasso_rule:str = 'min'               # `min` or `1se`
+    bootstraps:int = 50                  # samples of patients that tell how stable the selection is, for the selection report
     crop_size:int = 224                  # pixels across the network's input
     crop_margin_mm:float = 5.            # context kept around the vertebral body
     epochs:int = 30                      # of fine-tuning
@@ -395,9 +396,9 @@ def searches(cohort, fused, classifiers, grid, folds, seed, n_jobs, progress):
 # %% ../nbs/17_study.ipynb #c031
 @contextmanager
 def _said_once():
-    "Silences what the selection on all training rows has said already."
+    "Silences what the selection and the searches on all training rows have said already."
     with warnings.catch_warnings():
-        for said in (NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
+        for said in (FewerFoldsWarning, NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
         yield
 
 def _unseen(v, fit, held, radiomics, deep, searches, *how):
