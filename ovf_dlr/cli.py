@@ -153,7 +153,7 @@ def write_index(
         for kind, pattern in (('tables', '*.md'), ('figures', '*.png'), ('notebooks', '*.ipynb')):
             found = sorted((out / folder / kind).glob(pattern))
             if found: lines += [f"- {kind}: " + ', '.join(f'[{p.stem}]({p.relative_to(out).as_posix()})' for p in found)]
-        lines += [f"- files: " + ', '.join(f'[{n}]({folder}/{n})' for n in ('predictions.csv', 'metrics.json', 'manifest.json', 'model/card.json') if (out / folder / n).is_file()), ''] \
+        lines += ["- files: " + ', '.join(f'[{n}]({folder}/{n})' for n in ('predictions.csv', 'metrics.json', 'manifest.json', 'model/card.json') if (out / folder / n).is_file()), ''] \
             if folder in map(run_folder, settings.backbones) else ['']
     with whole(out / 'INDEX.md') as new: new.write_text('\n'.join(lines))
     return out / 'INDEX.md'

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from xgboost import XGBClassifier
 
-from .classifiers import CLASSES, CLASSIFIERS, probabilities
+from .classifiers import CLASSES, probabilities
 
 # %% ../nbs/16_explain.ipynb #c007
 LOG_ODDS, PROBABILITY = 'log-odds', 'probability'

@@ -850,7 +850,7 @@ def plot_stability(
     ax = ax or plt.subplots(figsize=(5.5, .9 + .17*len(shown)))[1]
     colours, inside = [SOURCE_COLOUR[source(str(name))] for name in shown.index], shown.index.isin(fusion.selected_)
     ax.barh(shown.index.astype(str), 100*shown, color=[c if i else 'none' for c, i in zip(colours, inside)], edgecolor=colours, height=.7)
-    (lower, upper), (M, p) = stability.interval(), stability.selected.shape
+    (lower, upper), M = stability.interval(), len(stability.selected)
     ax.set(xlabel=f'Selected in % of\n{M} bootstrap samples', xlim=(0, 100), ylim=(-.6, len(shown) - .4),
            title=f'Stability {stability.index:.2f} ({lower:.2f} to {upper:.2f})')
     ax.tick_params(axis='y', length=0)

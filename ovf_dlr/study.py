@@ -35,7 +35,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import joblib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import yaml
@@ -862,7 +861,7 @@ def _radiomics_methods(s, n) -> str:
     how = s.extraction
     bins = f"a fixed number of {how['bin_count']} bins" if how['bin_count'] else f"bins of a fixed width of {how['bin_width']:g}"
     filters = [f"{k} ({how['wavelet']}, one level, undecimated)" if k == 'wavelet' else f"Laplacian of Gaussian (sigma {', '.join(f'{x:g}' for x in how['log_sigmas_mm'])} mm)" if k == 'log' else k for k in how['image_types'] if k != 'original']
-    return (f"Each image was Z-score normalised" + (f" and resampled to isotropic pixels of {how['resample_mm']:g} mm (cubic B-spline; the mask linearly)" if how['resample_mm'] else ", at the film's own pixel size")
+    return ("Each image was Z-score normalised" + (f" and resampled to isotropic pixels of {how['resample_mm']:g} mm (cubic B-spline; the mask linearly)" if how['resample_mm'] else ", at the film's own pixel size")
             + f". {n:,} two-dimensional features were extracted from the mask with PyRadiomics {versions()['pyradiomics']}, following the IBSI: shape, first-order and texture (GLCM, GLRLM, GLSZM, GLDM, NGTDM; distance 1, averaged over directions), with {bins}, on the original image"
             + (f" and after filters: {', '.join(filters)}." if filters else '.') + (' Four ratios of vertebral heights were added.' if s.height_ratios else ''))
 

@@ -10,7 +10,7 @@ __all__ = ['CLASSES', 'INNER', 'KIND', 'PARTS', 'ArrayLoader', 'jitter', 'Traini
            'plot_attention', 'cross_fit_embeddings']
 
 # %% ../nbs/12_transfer.ipynb #c003
-import itertools, json, os, shutil, time
+import itertools, json, shutil, time
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from functools import partial

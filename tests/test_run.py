@@ -1,4 +1,5 @@
 "The whole study through the command line: what it leaves, that it can be killed, that it repeats itself."
+import ast
 import json
 import os
 import re
@@ -75,17 +76,31 @@ def test_every_table_and_figure_says_what_it_is(smoke_run):
         assert min(Image.open(figure).size) > 300
 
 
+def test_the_weights_of_the_score_name_their_features(smoke_run):
+    for backbone in ("random", "random-2"):
+        weights = pd.read_csv(smoke_run / backbone / "tables" / "dtl_radscore_weights.csv")
+        score = json.loads((smoke_run / backbone / "metrics.json").read_text())["selected"]
+        assert set(weights.feature) == set(score)
+
+
+def _artefacts(report):
+    "What a report saves: (kind, pattern of the name), read from its calls."
+    cells = nbformat.read(report_path(report), as_version=4).cells
+    for call in ast.walk(ast.parse("\n".join(c.source for c in cells if c.cell_type == "code"))):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("save_table", "save_figure"):
+            name = call.args[2]
+            parts = name.values if isinstance(name, ast.JoinedStr) else [name]
+            yield call.func.id, "".join(re.escape(p.value) if isinstance(p, ast.Constant) else ".*" for p in parts)
+
+
 def test_one_report_makes_each_artefact(smoke_run):
     "A table or figure that two notebooks write would depend on which ran last."
-    makers = {}
-    for name in (n for names in REPORTS.values() for n in names):
-        code = "\n".join(c.source for c in nbformat.read(report_path(name), as_version=4).cells if c.cell_type == "code")
-        for line in re.split(r"(?=save_(?:table|figure)\(study,)", code)[1:]:
-            artefact = re.search(r"'([a-z0-9_{}]+)',\s*f?['\"][A-Z{]", line)[1]  # the name stands before the caption, which opens with a capital
-            makers.setdefault((line[5], artefact.replace("{k}", "0").replace("{suffix}", "")), []).append(name)
-    assert all(len(m) == 1 for m in makers.values()), makers
-    written = {(kind, p.stem) for kind, pattern in (("t", "tables/*.csv"), ("f", "figures/*.png")) for p in smoke_run.rglob(pattern)}
-    assert {w for w in written if not re.search(r"_class_[12]$|_cases_\d+$", w[1])} <= set(makers) and len(written) > 25
+    makers = [(kind, pattern, name) for names in REPORTS.values() for name in names for kind, pattern in _artefacts(name)]
+    written = {(kind, p.stem) for kind, pattern in (("save_table", "tables/*.csv"), ("save_figure", "figures/*.png")) for p in smoke_run.rglob(pattern)}
+    assert len(written) > 25
+    for kind, stem in written:
+        found = [name for k, pattern, name in makers if k == kind and re.fullmatch(pattern, stem)]
+        assert len(found) == 1, (stem, found)
 
 
 def _killed_after(data, out, line):
