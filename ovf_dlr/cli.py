@@ -87,7 +87,8 @@ def _settings(params, manifest, **given):
     if manifest: given |= dict(cohort=str(Path(manifest).resolve()), name=_folder(manifest).name)
     given = {k: v for k, v in given.items() if v is not None and v is not False and v != ()}
     settings = read_settings(params, **given)
-    return settings if settings.permuted is None else replace(settings, name=f'{settings.name}-permuted')
+    own = settings.permuted is None or settings.name.endswith('-permuted')  # the latter: the settings.yml of such a run
+    return settings if own else replace(settings, name=f'{settings.name}-permuted')
 
 def _listener(where):
     "Prints one line per finished stage."

@@ -46,7 +46,7 @@ from .classifiers import CLASSIFIERS, mean_auc, predict_table, probabilities, ra
 from .audit import audit
 from .cohort import CLASSES, SPLIT_TITLES, Cohort, CohortError, read_cohort
 from .evaluation import PROBABILITIES, macro_auc, performance as performance_table
-from .fusion import FAMILIES, FewerFoldsWarning, LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
+from .fusion import FAMILIES, ConstantFeatureWarning, FewerFoldsWarning, LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
 from .harmonise import ComBat, batch_effect
 from .morphometry import height_features, height_table
 from .phantom import make_cohort
@@ -397,7 +397,7 @@ def searches(cohort, fused, classifiers, grid, folds, seed, n_jobs, progress):
 def _said_once():
     "Silences what the selection and the searches on all training rows have said already."
     with warnings.catch_warnings():
-        for said in (FewerFoldsWarning, NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
+        for said in (ConstantFeatureWarning, FewerFoldsWarning, NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
         yield
 
 def _unseen(v, fit, held, radiomics, deep, searches, *how):
@@ -438,7 +438,7 @@ def predictions(cohort, fused, searches):
     "Three probabilities per vertebra and classifier, beside split and truth."
     return predict_table(searches, fused).join(_truth(cohort.vertebrae), on='vertebra_id')
 
-TRAINING_ROWS = dict(strict='cross-validated, features selected and classifiers fitted without the patients judged', paper='apparent, of rows the model has seen')
+TRAINING_ROWS = dict(strict='cross-validated, features selected and classifiers fitted without the patients judged, at the grid parameters of the whole training set', paper='apparent, of rows the model has seen')
 
 @stage('Probabilities to be judged')
 def judged(predictions, cross_validated):

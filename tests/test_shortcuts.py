@@ -1,10 +1,13 @@
 "On pure noise the honest cross-validation claims nothing, and each shortcut claims something: the table of the shortcuts report, on numbers whose truth is known."
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from ovf_dlr.cli import _claim as _claim_folder
 from ovf_dlr.evaluation import macro_auc
-from ovf_dlr.study import _claim
+from ovf_dlr.study import Study, _claim, permuted_run, read_settings
 
 HOW = 0.95, "ordinal", "min", 5, 0  # correlation, family and rule of the LASSO, folds, seed
 
@@ -58,3 +61,14 @@ def test_held_out_classes_and_features_move_no_claim():
     train = v.index[~other]
     first, second = (_claim(t[0][~other], v.index[other], t[1], t[2], False, (list(radiomics), *HOW), 5, 5, 0, "small").loc[train] for t in (cohort, (relabelled, *moved)))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def test_the_permuted_control_is_found_beside_its_run_and_no_other(tmp_path):
+    plain = read_settings("smoke")
+    study = Study(plain, "random", tmp_path / "smoke")
+    assert permuted_run(study) is None
+    control = replace(plain, name="smoke-permuted", permuted=0)
+    _claim_folder(control, tmp_path / "smoke-permuted")
+    assert permuted_run(study).settings == control
+    _claim_folder(replace(control, epochs=2), tmp_path / "smoke-permuted")  # another study's
+    assert permuted_run(study) is None
