@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from conftest import command
-from ovf_dlr.study import REPORTS
+from ovf_dlr.reporting import REPORTS
 
 LABEL = "deformity class from mask geometry, not a clinical grade"
 

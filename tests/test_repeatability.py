@@ -11,7 +11,8 @@ from scipy.ndimage import binary_fill_holes, label
 from ovf_dlr.preprocess import Case, load_cases, near
 from ovf_dlr.radiomics import extract, extract_cohort
 from ovf_dlr.repeatability import ICC_FORMS, icc, noise_level, perturb, perturbation_repeatability, perturbed_features, reading, repeatability
-from ovf_dlr.study import Study, _repeatability_methods, _repeatable, notes, open_cohort, read_settings
+from ovf_dlr.reporting import _repeatability_methods, notes
+from ovf_dlr.study import Study, _repeatable, open_cohort, read_settings
 
 FEW = dict(image_types=["original", "wavelet"])
 SMALL = dict(perturbations=3, perturbed_vertebrae=8)

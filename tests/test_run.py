@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from conftest import command
-from ovf_dlr.study import REPORTS, SCRATCH, report_path
+from ovf_dlr.reporting import REPORTS, report_path
+from ovf_dlr.study import SCRATCH
 
 BACKBONES = ("random", "random-2")
 PROBABILITIES = ["p0", "p1", "p2"]
