@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CLASSES', 'SPLITS', 'SPLIT_TITLES', 'ASTLOF_PARTS', 'PROBLEM_COLUMNS', 'MANIFEST', 'READINGS', 'bone_density_points',
            'astlof_class', 'problem', 'problem_table', 'CohortError', 'split_by_patient', 'Cohort', 'Manifest',
-           'read_manifest', 'read_cohort', 'baseline_table', 'treatment_table', 'screening_table', 'flow_table',
-           'plot_flow']
+           'read_manifest', 'read_cohort', 'second_view', 'baseline_table', 'treatment_table', 'screening_table',
+           'flow_table', 'plot_flow']
 
 # %% ../nbs/00_cohort.ipynb #c004
 import difflib
@@ -505,6 +505,34 @@ def _complete(table, seed, require_class):
     return table, problems + _split_problems(table, require_class)
 
 # %% ../nbs/00_cohort.ipynb #c059
+def _contradictions(first, second, path, permuted):
+    "Rows of the second view that say something else about a vertebra than the first."
+    found, stated = [], {'split': second.split != 'unlabelled', 'fracture_class': second.fracture_class.notna() & (permuted is None), 'center': second.center.notna()}
+    for column, said in stated.items():
+        for key in second.index[said & (second[column] != first[column]).fillna(False)]:
+            found.append((key, column, second.loc[key, column], f"is {first.loc[key, column]!r} in the first view", f"correct one of them, in the manifest or in '{path}'"))
+    pairs = pd.DataFrame(dict(a=first.patient_id, b=second.patient_id))
+    for one, other in (('a', 'b'), ('b', 'a')):
+        several = pairs.groupby(one)[other].transform('nunique') > 1
+        found += [(key, 'patient_id', None, 'groups this vertebra with others than the first view does', 'a patient is the same in both manifests') for key in pairs.index[several]]
+    return found
+
+def second_view(
+    first:Cohort,
+    second:Cohort, # films and masks of at least the same vertebrae; read with `require_class=False`
+) -> Cohort: # `second` with the rows, patients, sets and classes of `first`
+    "Match the films of another projection to a cohort. Raises `CohortError` naming every vertebra that has none or contradicts."
+    v, w = first.vertebrae, second.vertebrae
+    absent = [(key, 'vertebra_id', key, f"has no row in the second view '{second.source}'", 'add its film and mask there, or set it aside here with `exclusion`') for key in v.index.difference(w.index, sort=False)]
+    shown = v.index.intersection(w.index, sort=False)
+    wrong = absent + _contradictions(v.loc[shown], w.loc[shown], second.source, first.permuted)
+    if wrong: raise CohortError(first.source, problem_table([problem(int(first.rows[key]), column, value, what, way_out) for key, column, value, what, way_out in wrong]))
+    ours = ['patient_id', 'center', 'split', 'fracture_class']
+    table = w.loc[v.index].assign(**{c: v[c] for c in ours})
+    readings = None if second.readings is None else second.readings[second.readings.vertebra_id.isin(v.index)]
+    return replace(second, vertebrae=table, readings=readings, rows=second.rows[v.index], label=first.label, synthetic=first.synthetic or second.synthetic, permuted=first.permuted)
+
+# %% ../nbs/00_cohort.ipynb #c065
 _BASELINE = dict(sex='Sex', age='Age, years', t_score='DXA T-score', location='Fracture location', stage='Fracture staging',
                  astlof_group='ASTLOF score', fracture_class='Class', treatment='Therapeutic method')
 
@@ -525,7 +553,7 @@ def baseline_table(
     flat = made.tableone.droplevel(0, axis=1).astype(str).reset_index(names=['Characteristic', 'Level'])
     return flat.assign(Characteristic=flat.Characteristic.where(~flat.Characteristic.duplicated(), ''))
 
-# %% ../nbs/00_cohort.ipynb #c063
+# %% ../nbs/00_cohort.ipynb #c069
 def treatment_table(
     cohort:Cohort, # needs `treatment`
 ) -> pd.DataFrame: # rows: class; columns: treatment, n (% of the treatment)
@@ -538,7 +566,7 @@ def treatment_table(
     cells.columns = [f'{t} (n={counts[t].sum()}, %)' for t in counts]
     return cells.set_axis([f'Class {c}' for c in cells.index]).rename_axis('Classification')
 
-# %% ../nbs/00_cohort.ipynb #c067
+# %% ../nbs/00_cohort.ipynb #c073
 def screening_table(
     cohort:Cohort,
 ) -> pd.DataFrame: # rows: reason of exclusion, then 'excluded', 'included', 'screened'; columns: centres; patients
@@ -558,7 +586,7 @@ def flow_table(
     flow = cohort.vertebrae.groupby(['center', 'split'], sort=False).agg(patients=('patient_id', 'nunique'), vertebrae=('patient_id', 'size'))
     return flow.sort_index(level='split', key=lambda s: s.map(SPLITS.index), kind='stable', sort_remaining=False)
 
-# %% ../nbs/00_cohort.ipynb #c068
+# %% ../nbs/00_cohort.ipynb #c074
 _LINE = .15 # inches a line of text takes
 
 def _box(ax, x, top, text, width, color='C6') -> float: # its lower edge
@@ -581,7 +609,7 @@ def _exclusions(table) -> str:
 
 def _places(items, width) -> dict: return dict(zip(items, (np.arange(len(items)) + .5)/len(items)*width))
 
-# %% ../nbs/00_cohort.ipynb #c069
+# %% ../nbs/00_cohort.ipynb #c075
 def plot_flow(
     cohort:Cohort,
     ax=None, # drawn on a new figure of full page width if not given

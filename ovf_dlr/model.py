@@ -18,7 +18,7 @@ from .cohort import CLASSES
 from .harmonise import ComBat
 from .preprocess import crop_cohort
 from .reading import reading_choices
-from .study import Selection, Study, _measured, versions, whole, write_json
+from .study import Selection, Study, _both_views, _measured, versions, whole, write_json
 
 # %% ../nbs/18_model.ipynb #c005
 TRUSTED = (
@@ -27,33 +27,42 @@ TRUSTED = (
     'ovf_dlr.fusion.RedundancyFilter', 'ovf_dlr.harmonise.ComBat', 'sklearn.calibration._CalibratedClassifier', 'sklearn.calibration._SigmoidCalibration',
     'sklearn.metrics._dist_metrics.EuclideanDistance64', 'sklearn.metrics._dist_metrics.ManhattanDistance64', 'sklearn.neighbors._kd_tree.KDTree', 'sklearn.tree._tree.Tree')
 
+_FOLDERS = ('network', 'network_second_view')
 _PARTS = ('harmonise', 'radiomics_filter', 'dtl_filter', 'lasso', 'classifier')
 
 @dataclass
 class Model:
     "A trained model: films and masks in, three probabilities out."
-    network:object; selection:Selection; combat:ComBat; classifier:BaseEstimator; card:dict
+    networks:list; selection:Selection; combat:ComBat; classifier:BaseEstimator; card:dict  # `networks`: one for each view
 
     @classmethod
     def of(cls, study:Study):
         "Freeze the chosen classifier of a run."
         name = study.chosen
-        card = dict(format=1, cohort=study.cohort.caption, backbone=study.backbone.name, protocol=study.settings.protocol, classifier=name, counts=study.selection.counts,
+        card = dict(format=2, cohort=study.cohort.caption, backbone=study.backbone.name, protocol=study.settings.protocol, classifier=name, counts=study.selection.counts,
                     extraction=study.settings.extraction, spacing=study.settings.spacing, voi_lut=study.settings.voi_lut, height_ratios=study.settings.height_ratios, crop_size=study.settings.crop_size, crop_margin_mm=study.settings.crop_margin_mm,
-                    repeatable=study.selection.repeatable, versions=versions(), use='Research use only. Not a medical device.')
-        return cls(study.network, study.selection, study.harmonisation[0], study.searches[name].estimator, card)
+                    repeatable=study.selection.repeatable, views=2 if study.second else 1, versions=versions(), use='Research use only. Not a medical device.')
+        return cls([study.network, *([study.second.network] if study.second else [])], study.selection, study.harmonisation[0], study.searches[name].estimator, card)
 
-    def features(self, table:pd.DataFrame, n_jobs=1, progress=False) -> tuple[pd.DataFrame, pd.DataFrame]:
-        "Harmonised radiomics and embeddings of a cohort table, its films read as those of the training were unless the table says otherwise."
+    def _seen(self, table, network, height_ratios, n_jobs, progress):
+        "Radiomics and embeddings of one view, its films read as those of the training were unless the table says otherwise."
         table = table.assign(**{k: v for k, v in reading_choices(self.card['spacing'], voi_lut=self.card['voi_lut']).items() if k not in table})
-        radiomics = _measured(table, self.card['extraction'], self.card['height_ratios'], n_jobs, progress)
         images = crop_cohort(table, self.card['crop_size'], self.card['crop_margin_mm'], n_jobs=n_jobs, progress=progress)
-        deep = pd.DataFrame(self.network.embed(images), table.index, dtype=float).rename(columns='dtl_{:04d}'.format)
+        return (_measured(table, self.card['extraction'], height_ratios, n_jobs, progress),
+                pd.DataFrame(network.embed(images), table.index, dtype=float).rename(columns='dtl_{:04d}'.format))
+
+    def features(self, table:pd.DataFrame, second:pd.DataFrame|None=None, n_jobs=1, progress=False) -> tuple[pd.DataFrame, pd.DataFrame]:
+        "Harmonised radiomics and embeddings of a cohort table, and of the table of its second view if the model learnt from two. Raises `ValueError` if it did and there is none."
+        if (second is not None) != (len(self.networks) > 1):
+            raise ValueError('this model learnt from two views; give the manifest of the second one, --second-view' if second is None else 'this model learnt from one view; leave --second-view out')
+        radiomics, deep = self._seen(table, self.networks[0], self.card['height_ratios'], n_jobs, progress)
+        if second is not None:
+            radiomics, deep = (_both_views(*pair) for pair in zip((radiomics, deep), self._seen(second, self.networks[1], False, n_jobs, progress)))
         return self.combat.transform(radiomics, table.center), deep
 
-    def predict(self, table:pd.DataFrame, n_jobs=1, progress=False) -> pd.DataFrame: # index vertebra_id: p0, p1, p2, predicted, DTL_Radscore
+    def predict(self, table:pd.DataFrame, second:pd.DataFrame|None=None, n_jobs=1, progress=False) -> pd.DataFrame: # index vertebra_id: p0, p1, p2, predicted, DTL_Radscore
         "Score the vertebrae of a cohort table; they need image, mask and center, no class."
-        found = self.features(table, n_jobs, progress)
+        found = self.features(table, second, n_jobs, progress)
         p = self.classifier.predict_proba(self.selection.fused(*found))
         return pd.DataFrame(p, table.index, [f'p{c}' for c in CLASSES]).assign(predicted=p.argmax(1), DTL_Radscore=self.selection.radscore(*found))
 
@@ -62,7 +71,8 @@ class Model:
         import skops.io  # brings torch along: seconds, for those who save or load a model
         parts = dict(zip(_PARTS, (self.combat, self.selection.radiomics_filter, self.selection.dtl_filter, self.selection.lasso, self.classifier)))
         with whole(folder) as new:
-            new.mkdir(); self.network.save(new / 'network'); skops.io.dump(parts, new / 'pipeline.skops')
+            new.mkdir(); skops.io.dump(parts, new / 'pipeline.skops')
+            for name, network in zip(_FOLDERS, self.networks): network.save(new / name)
             files = {str(p.relative_to(new)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(new.rglob('*')) if p.is_file()}
             write_json(new / 'card.json', {**self.card, 'files': files})
 
@@ -81,4 +91,4 @@ class Model:
             raise ValueError(f"model '{folder}': pipeline.skops holds {', '.join(sorted(foreign))}, which no model of this package does; do not use it")
         parts = skops.io.load(folder / 'pipeline.skops', trusted=list(TRUSTED))
         chosen = Selection(card['repeatable'], parts['radiomics_filter'], parts['dtl_filter'], parts['lasso'], card['counts'])
-        return cls(Network.load(folder / 'network'), chosen, parts['harmonise'], parts['classifier'], card)
+        return cls([Network.load(folder / name) for name in _FOLDERS[:card['views']]], chosen, parts['harmonise'], parts['classifier'], card)

@@ -13,6 +13,7 @@ from pathlib import Path
 import ovf_dlr
 from .classifiers import CLASSIFIERS
 from .cohort import SPLIT_TITLES
+from .fusion import SECOND, SOURCES, source
 from .model import Model
 from .study import STAGES, TRAINING, Study, versions, whole, write_json
 
@@ -24,6 +25,11 @@ def metrics(study:Study) -> dict:
                 best_classifier=study.chosen, features=study.selection.counts, selected=lasso.coef_.to_dict(),
                 lasso_lambda=float(lasso.lambda_), cv_auc=study.choice.drop(columns='label').to_dict('index'), performance=study.performance.to_dict('records'))
 
+def _parts(study) -> list[Study]:
+    "The studies that a run is made of: what backbones share, the backbone's, and those of the second view."
+    first = [s for s in (study.shared, study) if s]
+    return first + [s.second for s in first if s.second]
+
 def notes(study:Study) -> list[str]:
     "What was missing, skipped or assumed, in sentences."
     cohort, said = study.cohort, []
@@ -33,7 +39,8 @@ def notes(study:Study) -> list[str]:
         f'repeatability was estimated from perturbed images and masks of {study.repeatability.n_perturbed.iloc[0]} training vertebrae, which is no substitute for second readers.'))
     if study.settings.training['keep_best']: said.append(f"The network's epoch was chosen by {study.network.card['n_valid']} vertebrae of training patients, from whom it did not learn; the reported sets had no say in it.")
     said += [f'No {SPLIT_TITLES[s].lower()}.' for s in SPLIT_TITLES if s not in cohort.splits] + study.inspection.summary
-    return said + [f'{STAGES[n].title}: {w}' for s in (study.shared, study) if s for n, texts in s.warned.items() for w in texts]
+    if study.second: said += [f'Second view: {text}' for text in study.second.inspection.summary]
+    return said + [f'{STAGES[n].title}: {w}' for s in _parts(study) for n, texts in s.warned.items() for w in texts]
 
 # %% ../nbs/19_reporting.ipynb #c007
 _PACKAGE = Path(ovf_dlr.__file__).parent
@@ -93,12 +100,20 @@ def _network_title(network):
     from ovf_dlr.weights import architecture_title  # with torch, as the network has it loaded already
     return architecture_title(network.card['architecture'])
 
+def _views_methods(study) -> str:
+    "That there are two views; '' if there is one."
+    if study.second is None: return ''
+    sources = [source(f) for f in study.selection.lasso.selected_ if f.startswith(SECOND)]
+    return (f" Each vertebra was also outlined on a second, anteroposterior film; its {study.second.radiomics.shape[1]:,} radiomic features and the {study.second.embeddings.shape[1]:,} average-pool features of a network of its own, "
+            f"trained in the same way, joined those of the lateral view before harmonisation and selection, which kept {sources.count(SOURCES[0])} and {sources.count(SOURCES[1])} of them.")
+
 def _transfer_methods(study) -> str:
     "How the network was fine-tuned and its features taken."
     s, card = study.settings, study.network.card
+    width = study.embeddings.columns.str.startswith('dtl_').sum()  # of one view
     return (f"A {_network_title(study.network)} ({study.backbone.caption.removeprefix('Backbone: ').rstrip('.')}) was fine-tuned on {s.crop_size} x {s.crop_size} crops of {card['n']} vertebral bodies of the training set "
             + f"(Adam, batch size {s.batch_size}, {s.epochs} epoch{'s'*(s.epochs != 1)}, cosine annealing from {s.learning_rate:g} in the task part and {s.learning_rate_backbone:g} in the backbone)." + _options_methods(s.training, card)
-            + f" The {study.embeddings.shape[1]:,} average-pool activations served as features" + (f"; those of training rows were cross-fitted over {s.cross_fit_folds} folds of patients." if s.protocol == 'strict' else '.'))
+            + f" The {width:,} average-pool activations served as features" + (f"; those of training rows were cross-fitted over {s.cross_fit_folds} folds of patients." if s.protocol == 'strict' else '.') + _views_methods(study))
 
 def methods(study:Study) -> dict[str, str]:
     "One Methods sentence or two per stage, from the settings and results of this run."
@@ -107,7 +122,7 @@ def methods(study:Study) -> dict[str, str]:
     return dict(
         cohort=f"{study.cohort.vertebrae.patient_id.nunique()} patients with {len(study.cohort)} vertebrae were divided by patient: {sets}. The reference standard was: {study.cohort.label}.",
         reading=_reading_methods(study),
-        radiomics=_radiomics_methods(s, n['radiomics extracted'] - 4*s.height_ratios),
+        radiomics=_radiomics_methods(s, (~study.radiomics.columns.str.startswith(SECOND)).sum() - 4*s.height_ratios),
         repeatability=_repeatability_methods(study),
         harmonisation='Features were harmonised across centres with ComBat, ' + ('fitted on the training rows; each further centre was adapted to them from its own unlabelled rows, unless it had too few.'
                   if strict else 'fitted on the pooled rows of all centres.'),

@@ -9,8 +9,8 @@ __all__ = ['TRAINING', 'PROTOCOLS', 'RANDOM', 'RESOURCES', 'STAGES', 'READERS', 
            'repeatability', 'harmonisation', 'batch_effects', 'crops', 'network', 'embeddings', 'Selection',
            'selection', 'fused', 'radscore', 'searches', 'cross_validated', 'choice', 'chosen', 'predictions', 'judged',
            'performance', 'shortcuts', 'explanation', 'ClusterError', 'spread_over', 'check_paths', 'cluster',
-           'Weights', 'run_folder', 'open_cohort', 'sweep', 'whole', 'write_json', 'Study', 'Comparison',
-           'permuted_run', 'save_table', 'save_figure']
+           'Weights', 'run_folder', 'open_cohort', 'open_second_view', 'sweep', 'whole', 'write_json', 'Study',
+           'Comparison', 'permuted_run', 'save_table', 'save_figure']
 
 # %% ../nbs/17_study.ipynb #c004
 import difflib
@@ -42,9 +42,9 @@ from tqdm.auto import tqdm
 import ovf_dlr
 from .classifiers import CLASSIFIERS, mean_auc, predict_table, probabilities, ranking, search
 from .audit import audit
-from .cohort import SPLIT_TITLES, Cohort, CohortError, read_cohort
+from .cohort import SPLIT_TITLES, Cohort, CohortError, read_cohort, second_view
 from .evaluation import PROBABILITIES, macro_auc, performance as performance_table
-from .fusion import FAMILIES, ConstantFeatureWarning, FewerFoldsWarning, LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds
+from .fusion import FAMILIES, SECOND, SOURCES, ConstantFeatureWarning, FewerFoldsWarning, LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds, source
 from .harmonise import ComBat, batch_effect
 from .morphometry import height_features, height_table
 from .phantom import make_cohort
@@ -93,6 +93,7 @@ class Settings:
     name:str = 'study'                   # of the run's folder under `data/results`
     cohort:str = 'phantom:demo'          # a manifest, or `phantom:SIZE`
     label:str|None = None                # what `fracture_class` means, for captions
+    second_view:str|None = None          # a manifest of further films of the same vertebrae (anteroposterior), or `phantom:SIZE`
     allow_outside:bool = False           # may images lie outside the manifest's folder?
     spacing:float|None = None            # mm per pixel of films that do not say
     mask_geometry:str = 'strict'         # `strict`, `pixels` or `resample`: what if a mask's header disagrees with its film's?
@@ -152,8 +153,8 @@ def data_folder() -> Path:
 def _absolute(settings):
     "Paths made absolute: report notebooks run in another folder."
     path = lambda p: str(Path(p).expanduser().resolve())
-    cohort = settings.cohort if settings.cohort.startswith('phantom:') else path(settings.cohort)
-    return replace(settings, cohort=cohort, weights={b: path(p) for b, p in settings.weights.items()})
+    manifest = lambda m: m if m is None or m.startswith('phantom:') else path(m)
+    return replace(settings, cohort=manifest(settings.cohort), second_view=manifest(settings.second_view), weights={b: path(p) for b, p in settings.weights.items()})
 
 def read_settings(
     source:str|Path,  # the name of a file of `data/params` (`demo`), or the path of any YAML file
@@ -218,7 +219,7 @@ def hangs_on_backbone(name:str) -> bool:
     "Whether a stage, or anything it needs, depends on the backbone."
     return name == 'backbone' or name in STAGES and any(map(hangs_on_backbone, STAGES[name].needs))
 
-# %% ../nbs/17_study.ipynb #c016
+# %% ../nbs/17_study.ipynb #c017
 warnings.filterwarnings('ignore', message='A worker stopped while some jobs')  # joblib renews a worker that has grown; nothing is lost
 
 @stage('Opening every film and mask', 'cohort reading preprocess deidentify audit radiomics', opens_films=True)
@@ -228,16 +229,20 @@ def inspection(cohort, extraction, n_jobs, progress):
     if len(seen.errors): raise CohortError(cohort.source, seen.problems)
     return seen
 
-# %% ../nbs/17_study.ipynb #c018
+# %% ../nbs/17_study.ipynb #c019
 def _measured(table, extraction, height_ratios, n_jobs, progress, memory=None):
     "Radiomic features of every vertebra in `table`, and its height ratios if asked for; those first, since they are quick to fail."
     heights = height_table(table, n_jobs, progress) if height_ratios else table[[]]
     return extract_cohort(table, extraction, memory=memory, n_jobs=n_jobs, progress=progress).join(heights)
 
+def _both_views(table, other):
+    "Features of one view beside those of the second, if there is one, whose names get the prefix `SECOND`."
+    return table if other is None else table.join(other.add_prefix(SECOND))
+
 @stage('Radiomic features', 'reading preprocess morphometry radiomics', opens_films=True)
-def radiomics(cohort, extraction, height_ratios, n_jobs, progress, memory):
+def radiomics(cohort, second, extraction, height_ratios, n_jobs, progress, memory):
     "One row of radiomic features per vertebra."
-    return _measured(cohort.vertebrae, extraction, height_ratios, n_jobs, progress, memory)
+    return _both_views(_measured(cohort.vertebrae, extraction, height_ratios, n_jobs, progress, memory), second and second.radiomics)
 
 READERS = (('A', 2), ('B', 1))  # (reader, session): the repeat that tells the intra-, and the one that tells the inter-observer ICC
 
@@ -261,12 +266,15 @@ def perturbed_copies(cohort, second_readings, perturbations, perturbed_vertebrae
 def _height_ratios(case): return height_features(case.mask, case.spacing, lengths=False)
 
 @stage('Repeatability (ICC)', 'repeatability')
-def repeatability(radiomics, second_readings, perturbed_copies, icc_form):
+def repeatability(radiomics, second, second_readings, perturbed_copies, icc_form):
     "ICC of every radiomic feature, within and between readers; without readings, over perturbed copies; None without either."
-    if second_readings is not None: return icc_table(radiomics, *second_readings, icc_form)
-    return None if perturbed_copies is None else perturbation_repeatability(perturbed_copies)
+    own = None if perturbed_copies is None else perturbation_repeatability(perturbed_copies)
+    if second_readings is not None: own = icc_table(radiomics[second_readings[0].columns], *second_readings, icc_form)
+    other = second and second.repeatability
+    tables = [t for t in (own, None if other is None else other.rename(index=SECOND.__add__)) if t is not None]
+    return pd.concat(tables) if tables else None
 
-# %% ../nbs/17_study.ipynb #c020
+# %% ../nbs/17_study.ipynb #c021
 @stage('Harmonisation (ComBat)', 'harmonise')
 def harmonisation(cohort, radiomics, protocol):
     "The fitted ComBat and the harmonised radiomic features of every row."
@@ -275,7 +283,7 @@ def harmonisation(cohort, radiomics, protocol):
     combat = ComBat(mode='reference' if protocol == 'strict' else 'pooled').fit(radiomics[rows], center[rows])
     return combat, combat.transform(radiomics, center)
 
-# %% ../nbs/17_study.ipynb #c022
+# %% ../nbs/17_study.ipynb #c023
 @stage('Can the centre be told from the features?', 'harmonise')
 def batch_effects(cohort, radiomics, harmonisation, seed):
     "`BatchEffect` of the radiomic features 'as measured' and 'after ComBat', cross-validated by patient; None for a single centre."
@@ -283,7 +291,7 @@ def batch_effects(cohort, radiomics, harmonisation, seed):
     if center.nunique() < 2: return None
     return {name: batch_effect(X, center, patient, seed) for name, X in {'as measured': radiomics, 'after ComBat': harmonisation[1]}.items()}
 
-# %% ../nbs/17_study.ipynb #c024
+# %% ../nbs/17_study.ipynb #c025
 def _stack(crops, ids): return np.stack(list(crops.loc[ids]))
 
 @stage('Vertebral crops for the network', 'reading preprocess', opens_films=True)
@@ -311,19 +319,22 @@ def network(cohort, crops, backbone, epochs, batch_size, learning_rate, learning
     return fine_tune(images, classes, backbone.name, weights=backbone.path, settings=_training(epochs, batch_size, learning_rate, learning_rate_backbone, training, threads),
                      valid=valid, groups=patients, seed=seed, progress=progress, resume=unfinished)
 
+def _embedded(network, crops, ids):
+    return pd.DataFrame(network.embed(_stack(crops, ids)), ids, dtype=float).rename(columns='dtl_{:04d}'.format)
+
 @stage('Average-pool embeddings', 'weights transfer')
-def embeddings(cohort, crops, network, backbone, protocol, cross_fit_folds, epochs, batch_size, learning_rate, learning_rate_backbone, training, threads, seed, memory, unfinished, progress):
+def embeddings(cohort, second, crops, network, backbone, protocol, cross_fit_folds, epochs, batch_size, learning_rate, learning_rate_backbone, training, threads, seed, memory, unfinished, progress):
     "As many features per vertebra as the network has (ResNet-50: 2,048); training rows cross-fitted by patient under `strict`."
     from ovf_dlr.transfer import cross_fit_embeddings
     v = cohort.vertebrae
-    table = pd.DataFrame(network.embed(_stack(crops, v.index)), v.index, dtype=float).rename(columns='dtl_{:04d}'.format)
+    table = _embedded(network, crops, v.index)
     if protocol == 'strict':
         table.loc[v.split == 'train'] = cross_fit_embeddings(
             *_learnt(cohort, crops), backbone.name, weights=backbone.path, settings=_training(epochs, batch_size, learning_rate, learning_rate_backbone, training, threads),
             folds=cross_fit_folds, seed=seed, memory=memory, progress=progress, resume=unfinished)
-    return table
+    return _both_views(table, second and second.embeddings)
 
-# %% ../nbs/17_study.ipynb #c026
+# %% ../nbs/17_study.ipynb #c027
 @dataclass
 class Selection:
     "The fitted path from harmonised radiomics and embeddings to the fused features."
@@ -347,14 +358,14 @@ class Selection:
         "The DTL_Radscore of each row."
         return pd.Series(self.lasso.radscore(self.candidates(radiomics, embeddings)), radiomics.index, name='DTL_Radscore')
 
-# %% ../nbs/17_study.ipynb #c027
+# %% ../nbs/17_study.ipynb #c028
 ICC_COLUMNS = dict(value='icc', lower='icc_lower') # setting `icc_limit` -> what decides in the table of `repeatability`
 
 def _repeatable(columns, repeatability, icc_threshold, icc_limit):
-    "Names of the radiomic features that repeat well enough, NaN never does; all where repeatability was not measured."
+    "Names of the radiomic features that repeat well enough, NaN never does; also of those whose repeatability was not measured."
     if repeatability is None: return list(columns)
     decides = repeatability[ICC_COLUMNS[icc_limit]]
-    if passed := list(repeatability.index[decides >= icc_threshold]): return passed
+    if passed := [c for c in columns if c not in decides.index or decides[c] >= icc_threshold]: return passed
     raise ValueError(f"no radiomic feature reaches ICC {icc_threshold:g} with its {icc_limit}, the best comes to {decides.max():.2f}; are the second readings of the same vertebrae?")
 
 def _select(v, radiomics, deep, repeatable, correlation_threshold, lasso_family, lasso_rule, folds, seed):
@@ -371,7 +382,7 @@ def selection(cohort, harmonisation, embeddings, repeatability, icc_threshold, i
     v, (_, table) = cohort.vertebrae[cohort.vertebrae.split == 'train'], harmonisation
     chosen = _select(v, table, embeddings, _repeatable(table, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed)
     left = {'radiomics': chosen.radiomics_filter.get_feature_names_out(), 'DTL': chosen.dtl_filter.get_feature_names_out()}
-    kept = pd.Series(chosen.lasso.selected_).str.startswith('dtl_')
+    kept = np.array([source(name) == SOURCES[1] for name in chosen.lasso.selected_], bool)
     chosen.counts.update({'radiomics extracted': table.shape[1], f'ICC >= {icc_threshold:g}': len(chosen.repeatable), 'DTL extracted': embeddings.shape[1],
                           **{f'{k} not redundant': len(names) for k, names in left.items()}, 'radiomics fused': int((~kept).sum()), 'DTL fused': int(kept.sum())})
     return chosen
@@ -382,7 +393,7 @@ def fused(selection, harmonisation, embeddings): return selection.fused(harmonis
 @stage('DTL_Radscore', 'fusion')
 def radscore(selection, harmonisation, embeddings): return selection.radscore(harmonisation[1], embeddings)
 
-# %% ../nbs/17_study.ipynb #c029
+# %% ../nbs/17_study.ipynb #c030
 @stage('Eight classifiers by grid search', 'classifiers')
 def searches(cohort, fused, classifiers, grid, folds, seed, n_jobs, progress):
     "Each classifier's grid search on the training rows, folds grouped by patient."
@@ -390,7 +401,7 @@ def searches(cohort, fused, classifiers, grid, folds, seed, n_jobs, progress):
     names = tqdm(classifiers, desc='classifiers', disable=not progress, leave=False)
     return {n: search(n, fused.loc[v.index], v.fracture_class.astype(int), v.patient_id, n_folds=folds, seed=seed, n_jobs=n_jobs, grid=grid) for n in names}
 
-# %% ../nbs/17_study.ipynb #c031
+# %% ../nbs/17_study.ipynb #c032
 @contextmanager
 def _said_once():
     "Silences what the selection and the searches on all training rows have said already."
@@ -428,7 +439,7 @@ def chosen(choice):
     "Name of the classifier that the study goes on with."
     return choice.index[0]
 
-# %% ../nbs/17_study.ipynb #c032
+# %% ../nbs/17_study.ipynb #c033
 def _truth(v): return v[['patient_id', 'center', 'split', 'fracture_class']].rename(columns=dict(fracture_class='truth'))
 
 @stage('Class probabilities', 'classifiers')
@@ -449,7 +460,7 @@ def performance(judged, seed):
     "One-vs-rest performance of every classifier in every split, at thresholds from the training rows of `judged`."
     return performance_table(judged, seed=seed)
 
-# %% ../nbs/17_study.ipynb #c034
+# %% ../nbs/17_study.ipynb #c035
 SHORTCUTS = { # name -> which of the shortcuts are taken
     'none': set(),
     'folds by vertebra, not by patient': {'vertebra'},
@@ -474,13 +485,13 @@ def _claim(v, held_out, radiomics, deep, outside, how, outer, folds, seed, grid)
                           for chosen, rows, asked in found])
 
 @stage('Shortcuts', 'fusion classifiers harmonise transfer evaluation')
-def shortcuts(cohort, radiomics, harmonisation, crops, network, embeddings, repeatability, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, seed, grid, n_jobs):
+def shortcuts(cohort, second, radiomics, harmonisation, crops, network, embeddings, repeatability, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, seed, grid, n_jobs):
     "Macro AUC with each of the `SHORTCUTS`, claimed on the training set and found in the others; None under `paper`, whose embeddings are all of the seeing kind."
     if protocol == 'paper': return None
     v, (_, honest) = cohort.vertebrae, harmonisation
     train = v[v.split == 'train']
     how = _repeatable(honest, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed
-    seen = embeddings.copy(); seen.loc[train.index] = network.embed(_stack(crops, train.index))
+    seen = embeddings.copy(); seen.loc[train.index] = _both_views(_embedded(network, crops, train.index), second and _embedded(second.network, second.crops, train.index))
     pooled = ComBat('pooled').fit_transform(radiomics, v.center)
     calls = [joblib.delayed(_claim)(train.assign(patient_id=range(len(train))) if 'vertebra' in taken else train, v.index[v.split != 'train'],
                                     pooled if 'pooled' in taken else honest, seen if 'seen' in taken else embeddings, 'outside' in taken, how, cross_fit_folds, folds, seed, grid) for taken in SHORTCUTS.values()]
@@ -492,7 +503,7 @@ def _claims(v, P):
     auc = {s: macro_auc(v.fracture_class[i].to_numpy(int), P.loc[i].to_numpy(), v.patient_id[i].to_numpy()) for s, i in rows.items()}
     return pd.DataFrame([dict(split=s, n=len(rows[s]), auc=a.auc, lower=a.logit_interval[0], upper=a.logit_interval[1]) for s, a in auc.items()])
 
-# %% ../nbs/17_study.ipynb #c036
+# %% ../nbs/17_study.ipynb #c037
 @stage('SHAP values', 'explain')
 def explanation(cohort, fused, searches, chosen, seed):
     "shap.Explanation of the chosen classifier, rows in cohort order."
@@ -500,7 +511,7 @@ def explanation(cohort, fused, searches, chosen, seed):
     train = cohort.vertebrae.index[cohort.vertebrae.split == 'train']
     return explain(searches[chosen].estimator, fused.loc[train], fused, seed=seed)
 
-# %% ../nbs/17_study.ipynb #c038
+# %% ../nbs/17_study.ipynb #c039
 class ClusterError(ValueError):
     "The cluster cannot be reached, or cannot do the work; the message says which worker and why."
 
@@ -526,7 +537,7 @@ def spread_over(
         except KilledWorker as e:
             raise ClusterError(f'a film brought down worker after worker, the last one {e.last_worker.address}; have they enough memory? What was finished is kept: the same command goes on from here') from e
 
-# %% ../nbs/17_study.ipynb #c040
+# %% ../nbs/17_study.ipynb #c041
 _FILM_LIBRARIES = ('numpy', 'scipy', 'pandas', 'joblib', 'pyradiomics', 'SimpleITK', 'PyWavelets', 'pydicom', 'python-gdcm', 'pylibjpeg-openjpeg')
 
 def _look():
@@ -552,7 +563,7 @@ def _check_versions(client):
     said = [f"{w if w == 'scheduler' else f'worker {w}'}: " + ', '.join(f"{n} {v or 'missing'} there, {h or 'missing'} here" for n, v, h in differ) for w, differ in other.items() if differ]
     if said: raise ClusterError('; '.join(said) + '. Give every machine the same environment and the same checkout, and start scheduler and workers from there')
 
-# %% ../nbs/17_study.ipynb #c041
+# %% ../nbs/17_study.ipynb #c042
 def check_paths(
     client,                # distributed.Client
     read:list=(),          # files that every worker must be able to read
@@ -571,7 +582,7 @@ def check_paths(
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(prefix=SCRATCH, dir=folder) as probe: ask(probe.name, writable=True)  # a folder of this name may exist there and be another
 
-# %% ../nbs/17_study.ipynb #c042
+# %% ../nbs/17_study.ipynb #c043
 def _connect(scheduler, timeout):
     "A client of a running scheduler, by address or file."
     from distributed import Client
@@ -604,7 +615,7 @@ def cluster(
             tell(f'{len(crowded)} workers have several threads; radiomics holds the interpreter, so that only one of them works at a time: `dask worker --nworkers N --nthreads 1` starts N processes')
         yield client
 
-# %% ../nbs/17_study.ipynb #c046
+# %% ../nbs/17_study.ipynb #c047
 @dataclass(frozen=True)
 class Weights:
     "A backbone and the file it comes from; `path` is None where there is none (random initialisation)."
@@ -634,13 +645,23 @@ def open_cohort(settings:Settings, progress:bool=False) -> Cohort:
 
 def _read(settings, how, progress):
     if not settings.cohort.startswith('phantom:'): return read_cohort(settings.cohort, settings.seed, settings.label, allow_outside=settings.allow_outside, **how)
-    size = settings.cohort.removeprefix('phantom:')
-    folder = data_folder() / 'cohorts' / f'phantom-{size}-{settings.seed}-{_source("phantom")[:8]}'
-    if not (folder / 'manifest.csv').is_file():
-        with whole(folder) as new: make_cohort(new, size, seed=settings.seed, progress=progress)
-    return read_cohort(folder / 'manifest.csv', label=settings.label, name=f'phantom {size}', **how)
+    return read_cohort(_phantom(settings.cohort, 'lateral', settings.seed, progress), label=settings.label, name=settings.cohort.replace(':', ' '), **how)
 
-# %% ../nbs/17_study.ipynb #c048
+def _phantom(name, view, seed, progress) -> Path:
+    "Manifest of the phantom `phantom:SIZE`, made if it is not there."
+    size = name.removeprefix('phantom:')
+    folder = data_folder() / 'cohorts' / f"phantom-{size}-{seed}-{_source('phantom')[:8]}{'' if view == 'lateral' else f'-{view}'}"
+    if not (folder / 'manifest.csv').is_file():
+        with whole(folder) as new: make_cohort(new, size, seed=seed, progress=progress, view=view)
+    return folder / 'manifest.csv'
+
+def open_second_view(settings:Settings, cohort:Cohort, progress:bool=False) -> Cohort:
+    "The films that `settings.second_view` names, matched to the vertebrae of `cohort`. Raises `CohortError`."
+    name, how = settings.second_view, reading_choices(settings.spacing, settings.mask_geometry, settings.voi_lut)
+    path = _phantom(name, 'anteroposterior', settings.seed, progress) if name.startswith('phantom:') else name
+    return second_view(cohort, read_cohort(path, require_class=False, allow_outside=settings.allow_outside, **how))
+
+# %% ../nbs/17_study.ipynb #c049
 SCRATCH = '.writing-'
 
 def sweep(folder:str|Path):
@@ -663,7 +684,7 @@ def write_json(path, value):
     clean = json.loads(pd.Series([value], dtype=object).to_json(double_precision=15, orient='values', default_handler=str))[0]
     with whole(path) as new: new.write_text(json.dumps(clean, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + '\n')
 
-# %% ../nbs/17_study.ipynb #c050
+# %% ../nbs/17_study.ipynb #c051
 class Study:
     "One backbone's run over one cohort; stages are attributes, computed once and remembered under `data/cache`."
     def __init__(self,
@@ -701,6 +722,19 @@ class Study:
         return self._values['cohort']
 
     @property
+    def second(self) -> 'Study|None':
+        "The study of the second view, for its features and its network; None where there is one view."
+        if self.settings.second_view is None: return None
+        if 'second' not in self._values:
+            view = Study(replace(self.settings, second_view=None, height_ratios=False), self.backbone_name, self.out, self.n_jobs, self.progress,
+                         self.listen and self._of_second_view, self.shared and self.shared.second, self.client)
+            if view.shared is None: view._values['cohort'] = open_second_view(self.settings, self.cohort, self.progress)
+            self._values['second'] = view
+        return self._values['second']
+
+    def _of_second_view(self, title, *said): self.listen(f'{title}, second view', *said)
+
+    @property
     def backbone(self) -> Weights:
         if self.backbone_name is None: raise ValueError('this study has no backbone; open it with one of ' + ', '.join(self.settings.backbones))
         return _weights(self.backbone_name, self.settings.weights.get(self.backbone_name))
@@ -717,6 +751,7 @@ class Study:
 
     def _fingerprint(self, name):
         if name == 'cohort': return self.cohort.digest
+        if name == 'second': return self.second and self.second.cohort.digest
         if name == 'backbone': return fingerprint(self.backbone.name, self.backbone.sha256)
         if name not in STAGES: return fingerprint(getattr(self.settings, name))
         s = STAGES[name]
@@ -760,7 +795,7 @@ class Study:
         if self.listen: self.listen(STAGES[name].title, self.seconds[name], cached, self.warned[name])
         return value
 
-# %% ../nbs/17_study.ipynb #c052
+# %% ../nbs/17_study.ipynb #c053
 class Comparison(Study):
     "The runs of every backbone, side by side."
     @property
@@ -777,7 +812,7 @@ class Comparison(Study):
     def caption(self) -> str:
         return ' '.join([super().caption, *(s.backbone.caption for s in self.runs.values())])
 
-# %% ../nbs/17_study.ipynb #c054
+# %% ../nbs/17_study.ipynb #c055
 def permuted_run(study:Study) -> Study|None:
     "The run of the same settings and backbone with permuted classes, if it lies beside this one."
     path = study.out.with_name(f'{study.out.name}-permuted') / 'settings.yml'
@@ -786,7 +821,7 @@ def permuted_run(study:Study) -> Study|None:
     same = theirs.permuted is not None and replace(theirs, name=study.settings.name, permuted=None) == study.settings
     return Study(theirs, study.backbone_name, path.parent, study.n_jobs) if same else None
 
-# %% ../nbs/17_study.ipynb #c061
+# %% ../nbs/17_study.ipynb #c065
 def save_table(study:Study, table:pd.DataFrame, name:str, caption:str, index:bool=False) -> pd.DataFrame:
     "Write `table` as CSV, Markdown and LaTeX under the run's folder; returns it for display."
     folder, caption = study.folder / 'tables', f'{caption} {study.caption}'

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ovf_dlr.cohort import read_cohort
-from ovf_dlr.study import Study, read_settings
+from ovf_dlr.study import Study, _phantom, read_settings
 
 HELD_OUT = ("internal", "external", "prospective")
 
@@ -35,13 +35,20 @@ def _disturb(folder):
 
 @pytest.fixture(scope="module", params=["strict", "paper"])
 def pair(request, smoke_run, data, tmp_path_factory, monkeypatch_module):
-    "The same study on the smoke cohort and on its disturbed copy."
+    "The same study on the smoke cohort and on its disturbed copy; `strict` with two views."
     monkeypatch_module.setenv("OVF_DLR_DATA", str(data))
-    original = next((data / "cohorts").glob("phantom-smoke*"))
+    given = [dict(protocol=request.param, cohort=path) for path in _before_and_after(_phantom("phantom:smoke", "lateral", 0, False), tmp_path_factory)]
+    if request.param == "strict":
+        for d, path in zip(given, _before_and_after(_phantom("phantom:smoke", "anteroposterior", 0, False), tmp_path_factory)): d["second_view"] = path
+    return request.param, [Study(read_settings("smoke", **d), "random", n_jobs=2) for d in given]
+
+
+def _before_and_after(manifest, tmp_path_factory):
+    "A cohort's manifest, and that of a copy with its held-out rows disturbed."
     copy = tmp_path_factory.mktemp("disturbed") / "cohort"
-    shutil.copytree(original, copy)
+    shutil.copytree(manifest.parent, copy)
     _disturb(copy)
-    return request.param, [Study(read_settings("smoke", protocol=request.param, cohort=str(c / "manifest.csv")), "random", n_jobs=2) for c in (original, copy)]
+    return str(manifest), str(copy / "manifest.csv")
 
 
 @pytest.fixture(scope="module")

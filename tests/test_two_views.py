@@ -1,0 +1,52 @@
+"A second film of every vertebra: its features join those of the first, and the model that leaves the lab asks for both."
+import numpy as np
+import pandas as pd
+import pytest
+
+from ovf_dlr.fusion import SECOND, source
+from ovf_dlr.model import Model
+from ovf_dlr.reporting import methods, notes
+from ovf_dlr.study import Study, read_settings
+
+
+@pytest.fixture(scope="module")
+def study(smoke_run, data):
+    "Both views of the smoke cohort."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OVF_DLR_DATA", str(data))
+        yield Study(read_settings("smoke", second_view="phantom:smoke"), "random", n_jobs=2)
+
+
+def test_each_view_has_radiomics_and_a_network_of_its_own(study):
+    ours, theirs = ({c for c in study.radiomics if c.startswith(SECOND) == second} for second in (False, True))
+    assert theirs == {SECOND + c for c in ours} and len(theirs) > 50
+    pd.testing.assert_frame_equal(study.radiomics[sorted(theirs)].rename(columns=lambda c: c.removeprefix(SECOND)), study.second.radiomics[sorted(ours)][sorted(c.removeprefix(SECOND) for c in theirs)])
+    assert not np.allclose(study.radiomics["original_shape2D_Sphericity"], study.radiomics[SECOND + "original_shape2D_Sphericity"])
+    assert study.embeddings.shape[1] == 2 * study.second.embeddings.shape[1]
+    assert study.network.card["n"] == study.second.network.card["n"]
+    assert not np.allclose(study.embeddings["dtl_0000"], study.embeddings[SECOND + "dtl_0000"])
+    assert {source(SECOND + "dtl_0000"), source(SECOND + "original_firstorder_Mean")} == {source("dtl_0000"), source("original_firstorder_Mean")}
+
+
+def test_every_feature_is_tested_for_repeatability_in_its_own_view(study):
+    assert set(study.repeatability.index) == set(study.radiomics)
+    theirs = study.repeatability[study.repeatability.index.str.startswith(SECOND)]
+    np.testing.assert_array_equal(theirs.icc, study.second.repeatability.icc)
+
+
+def test_the_frozen_model_needs_both_views_and_repeats_the_run(study, tmp_path):
+    Model.of(study).save(tmp_path / "model")
+    model = Model.load(tmp_path / "model")
+    rows = study.cohort.vertebrae.query("split == 'internal'").index
+    first, second = (s.cohort.vertebrae.loc[rows] for s in (study, study.second))
+    said = study.predictions.query(f"classifier == {study.chosen!r}").set_index("vertebra_id").loc[rows, ["p0", "p1", "p2"]]
+    np.testing.assert_allclose(model.predict(first, second)[["p0", "p1", "p2"]], said, atol=1e-6)
+    with pytest.raises(ValueError, match="learnt from two views"): model.predict(first)
+    single = Model(model.networks[:1], *[getattr(model, k) for k in ("selection", "combat", "classifier", "card")])
+    with pytest.raises(ValueError, match="learnt from one view"): single.predict(first, second)
+
+
+def test_the_methods_say_that_there_are_two_views(study):
+    text = methods(study)["transfer"]
+    assert f"{study.second.radiomics.shape[1]:,} radiomic features" in text and "anteroposterior" in text
+    assert any(n.startswith("Second view: ") for n in notes(study)) == bool(study.second.inspection.summary)
