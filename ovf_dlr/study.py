@@ -6,11 +6,11 @@
 __all__ = ['TRAINING', 'PROTOCOLS', 'RANDOM', 'RESOURCES', 'STAGES', 'READERS', 'ICC_COLUMNS', 'TRAINING_ROWS', 'SHORTCUTS',
            'SCRATCH', 'training_settings', 'Settings', 'data_folder', 'read_settings', 'Stage', 'stage', 'fingerprint',
            'versions', 'hangs_on_backbone', 'inspection', 'radiomics', 'second_readings', 'perturbed_copies',
-           'repeatability', 'harmonisation', 'batch_effects', 'crops', 'network', 'embeddings', 'Selection',
-           'selection', 'fused', 'radscore', 'searches', 'cross_validated', 'choice', 'chosen', 'predictions', 'judged',
-           'performance', 'shortcuts', 'explanation', 'ClusterError', 'spread_over', 'check_paths', 'cluster',
-           'Weights', 'run_folder', 'open_cohort', 'open_second_view', 'sweep', 'whole', 'write_json', 'Study',
-           'Comparison', 'permuted_run', 'save_table', 'save_figure']
+           'repeatability', 'harmonisation', 'batch_effects', 'crops', 'network', 'embeddings', 'nested_embeddings',
+           'Selection', 'selection', 'fused', 'radscore', 'searches', 'cross_validated', 'choice', 'chosen',
+           'predictions', 'judged', 'performance', 'shortcuts', 'explanation', 'ClusterError', 'spread_over',
+           'check_paths', 'cluster', 'Weights', 'run_folder', 'open_cohort', 'open_second_view', 'sweep', 'whole',
+           'write_json', 'Study', 'Comparison', 'permuted_run', 'save_table', 'save_figure']
 
 # %% ../nbs/17_study.ipynb #c004
 import difflib
@@ -124,6 +124,7 @@ class Settings:
     threads:int = 2                      # of torch; results repeat bit by bit for one number of threads
     cross_fit_folds:int = 5              # for the embeddings of training rows, `strict` only
     folds:int = 5                        # of the grid search
+    nested:bool = False                  # `strict`: repeat networks and grid searches inside each outer fold too; takes `cross_fit_folds` times as long
     grid:str = 'full'                    # `full` or `small` grids
     classifiers:tuple = tuple(CLASSIFIERS)
 
@@ -334,6 +335,19 @@ def embeddings(cohort, second, crops, network, backbone, protocol, cross_fit_fol
             folds=cross_fit_folds, seed=seed, memory=memory, progress=progress, resume=unfinished)
     return _both_views(table, second and second.embeddings)
 
+@stage('Networks within the outer folds', 'weights transfer fusion')
+def nested_embeddings(cohort, second, crops, embeddings, backbone, protocol, nested, cross_fit_folds, epochs, batch_size, learning_rate, learning_rate_backbone, training, threads, seed, memory, unfinished, progress):
+    "For each outer fold the embeddings of the training rows by networks none of which saw the fold's patients; None unless `nested`."
+    if not nested or protocol == 'paper': return None
+    from ovf_dlr.transfer import cross_fit_embeddings
+    images, classes, patients = _learnt(cohort, crops)
+    own = embeddings.loc[cohort.vertebrae.split == 'train', ~embeddings.columns.str.startswith(SECOND)]
+    tables = [own.copy() for _ in patient_folds(classes, patients, cross_fit_folds, seed)]
+    for table, (fit, _) in zip(tables, patient_folds(classes, patients, cross_fit_folds, seed)):
+        table.iloc[fit] = cross_fit_embeddings(images[fit], classes[fit], patients[fit], backbone.name, weights=backbone.path, settings=_training(epochs, batch_size, learning_rate, learning_rate_backbone, training, threads),
+                                               folds=cross_fit_folds, seed=seed, memory=memory, progress=progress, resume=unfinished)
+    return tables if second is None else [_both_views(*pair) for pair in zip(tables, second.nested_embeddings)]
+
 # %% ../nbs/17_study.ipynb #c027
 @dataclass
 class Selection:
@@ -409,20 +423,27 @@ def _said_once():
         for said in (ConstantFeatureWarning, FewerFoldsWarning, NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
         yield
 
-def _unseen(v, fit, held, radiomics, deep, searches, *how):
-    "Probabilities of each tuned classifier for held-out patients, with features selected and coefficients fitted without them."
-    with _said_once(): chosen = _select(v.iloc[fit], radiomics, deep, *how)
-    X, y = chosen.fused(radiomics.loc[v.index], deep.loc[v.index]), v.fracture_class.astype(int)
-    return predict_table({n: replace(s, estimator=clone(s.estimator).fit(X.iloc[fit], y.iloc[fit])) for n, s in searches.items()}, X.iloc[held])
+def _refitted(s, X, y): return replace(s, estimator=clone(s.estimator).fit(X, y))
+
+def _unseen(v, fit, held, radiomics, deep, tune, *how):
+    "Probabilities of each classifier for held-out patients, with features selected and classifiers fitted without them; `tune` makes those from features, classes and patients."
+    rows = v.iloc[fit]
+    with _said_once():
+        chosen = _select(rows, radiomics, deep, *how)
+        X = chosen.fused(radiomics.loc[v.index], deep.loc[v.index])
+        return predict_table(tune(X.iloc[fit], rows.fracture_class.astype(int), rows.patient_id), X.iloc[held])
 
 @stage('Cross-validation, selection inside', 'fusion classifiers')
-def cross_validated(cohort, harmonisation, embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, seed, n_jobs):
+def cross_validated(cohort, harmonisation, embeddings, nested_embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, grid, seed, n_jobs):
     "Three probabilities per training vertebra and classifier, from the fold that held its patient out; None under `paper`."
     if protocol == 'paper': return None
     v, (_, radiomics) = cohort.vertebrae[cohort.vertebrae.split == 'train'], harmonisation
     how = _repeatable(radiomics, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed
-    parts = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(_unseen)(v, fit, held, radiomics, embeddings, searches, *how)
-                                           for fit, held in patient_folds(v.fracture_class.astype(int), v.patient_id, cross_fit_folds, seed))
+    outer = patient_folds(v.fracture_class.astype(int), v.patient_id, cross_fit_folds, seed)
+    def tune(X, y, patients):
+        if nested_embeddings is None: return {n: _refitted(s, X, y) for n, s in searches.items()}
+        return {n: search(n, X, y, patients, n_folds=folds, seed=seed, grid=grid) for n in searches}
+    parts = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(_unseen)(v, fit, held, radiomics, deep, tune, *how) for (fit, held), deep in zip(outer, nested_embeddings or [embeddings]*len(outer)))
     table = pd.concat(parts, keys=range(len(parts)), names=['fold', None]).reset_index('fold').reset_index(drop=True)
     return table.join(_truth(v), on='vertebra_id')
 
@@ -447,7 +468,8 @@ def predictions(cohort, fused, searches):
     "Three probabilities per vertebra and classifier, beside split and truth."
     return predict_table(searches, fused).join(_truth(cohort.vertebrae), on='vertebra_id')
 
-TRAINING_ROWS = dict(strict='cross-validated, features selected and classifiers fitted without the patients judged, at the grid parameters of the whole training set', paper='apparent, of rows the model has seen')
+TRAINING_ROWS = dict(strict='cross-validated, features selected and classifiers fitted without the patients judged, at the grid parameters of the whole training set',
+                     nested='cross-validated, networks trained, features selected and classifiers tuned and fitted without the patients judged', paper='apparent, of rows the model has seen')
 
 @stage('Probabilities to be judged')
 def judged(predictions, cross_validated):
@@ -743,6 +765,11 @@ class Study:
     def caption(self) -> str:
         "What belongs under every table and figure of this run."
         return ' '.join([self.cohort.caption, f'Protocol: {self.settings.protocol}.', *([self.backbone.caption] if self.backbone_name else [])])
+
+    @property
+    def training_rows(self) -> str:
+        "How the training rows of the tables were judged."
+        return TRAINING_ROWS['nested' if self.settings.nested and self.settings.protocol == 'strict' else self.settings.protocol]
 
     def key(self, name) -> str:
         "Fingerprint of everything that the stage or setting `name` rests on."
