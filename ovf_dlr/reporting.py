@@ -406,7 +406,7 @@ def _limits(study) -> list[str]:
     "What a user of the model must know."
     fixed = ['It knows three classes and always gives one: a film without a fracture, a tumour or an infection is given a class too.',
              'It needs the outline of the body. Another way of outlining is another input.',
-             'A new centre is moved onto the training centre from the rows scored together, at least ten; fewer are left as they are.' if study.settings.protocol == 'strict' else 'ComBat was fitted on all centres pooled; a new centre has no place in it but through its own rows.',
+             'A new centre is moved onto the training centre from the rows scored together, at least ten; fewer are left as they are.' if study.settings.protocol == 'strict' else 'ComBat was fitted on all centres pooled: the model refuses a centre that it has not met.',
              'Probabilities need not be calibrated at another prevalence.']
     few = study.performance[(study.performance.classifier == study.chosen) & study.performance['class'].isin(['0', '1', '2'])].dropna(subset='note')
     small = [f"Few vertebrae: {'; '.join(f'{SPLIT_TITLES[r.split].lower()}, {r.note}' for r in few[few.note != ''].itertuples())}."] if (few.note != '').any() else []
