@@ -1,4 +1,5 @@
 "The site without Quarto: pages, links, anchors, citations and cross-references hold, and nothing is fetched from elsewhere."
+import importlib.util
 import re
 from functools import cache
 from pathlib import Path
@@ -149,3 +150,34 @@ def test_the_site_fetches_nothing():
 def test_the_menus_search_and_the_dark_mode_are_on():
     assert SITE["website"]["search"] is True and set(SITE["format"]["html"]["theme"]) == {"light", "dark"}
     assert (NBS / "_quarto.yml").resolve() == ROOT / "_quarto.yml"
+
+
+@pytest.fixture(scope="module")
+def build():
+    "`.ci/build_site.py`, which `make site` runs."
+    spec = importlib.util.spec_from_file_location("build_site", ROOT / ".ci" / "build_site.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_scripts_from_elsewhere_leave_the_pages_and_what_else_is_fetched_is_named(build, tmp_path):
+    own = '<script src="../site_libs/quarto.js"></script><a href="https://example.org/x.png">x</a>'
+    (tmp_path / "tutorials").mkdir()
+    page = tmp_path / "tutorials" / "a.html"
+    page.write_text(f'<head><script src="https://cdn.example.org/require.min.js" integrity="x" crossorigin="anonymous"></script>\n{own}'
+                    """<script type="application/javascript">define('jquery', [],function() {return window.jQuery;})</script></head>""")
+    assert build.offline(tmp_path) == []
+    assert page.read_text() == f"<head>{own}</head>"
+    (tmp_path / "b.css").write_text("@import url('https://fonts.example.org/css?family=Lato');")
+    page.write_text('<img src="https://example.org/a.png">')
+    assert build.offline(tmp_path) == ["tutorials/a.html: https://example.org/a.png", "b.css: https://fonts.example.org/css?family=Lato"]
+
+
+def test_nbdev_documents_a_notebook_whose_demonstrations_import_on_the_way(build):
+    from nbdev.process import NBProcessor
+
+    made = NBProcessor(NBS / "00_cohort.ipynb", procs=build.processors.FilterDefaults().procs())
+    made.process()
+    shown = {m for c in made.nb.cells if c.cell_type == "code" for m in re.findall(r"^show_doc\((\w+)", c.source, re.M) if c.get("outputs")}
+    assert {"read_cohort", "astlof_class", "Cohort"} <= shown
