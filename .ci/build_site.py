@@ -1,21 +1,26 @@
 """Build the site, for `make site`: nbdev prepares the notebooks, Quarto renders them, and scripts that would be fetched from elsewhere go.
 
 To document a notebook, nbdev runs its exported cells and every cell that holds an import. A demonstration that imports something on the way
-stands on cells that are not run, and fails; so does a signature that names a class of a later cell. Here the names come from the package, which
-is what the notebooks export, and only signatures and cells of nothing but imports are run.
+stands on cells that are not run, and fails; so does a signature that names a class of a later cell. Here only exported cells, signatures and cells
+of nothing but imports are run, in a namespace that holds the notebook's module from the start.
 """
 import ast
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import nbdev.processors as processors
 
+_would_run = processors._do_eval
 
 def runs(cell) -> bool:
     "Whether a cell is run while the documentation is made."
-    trees = cell.parsed_() if cell.cell_type == "code" and cell.source and not cell.directives_.keys() & {"export", "exports", "exporti"} else None
-    return bool(trees) and (all(isinstance(t, (ast.Import, ast.ImportFrom)) for t in trees) or bool(processors._show_docs(trees)))
+    with warnings.catch_warnings(action="ignore"):  # of the very cells that are passed over below
+        if not _would_run(cell):
+            return False
+    exported = cell.directives_.keys() & {"export", "exports", "exporti"}
+    return bool(exported) or all(isinstance(t, (ast.Import, ast.ImportFrom)) for t in cell.parsed_()) or bool(processors._show_docs(cell.parsed_()))
 
 
 class show_docs(processors.exec_show_docs):

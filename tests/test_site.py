@@ -150,6 +150,7 @@ def test_the_site_fetches_nothing():
 def test_the_menus_search_and_the_dark_mode_are_on():
     assert SITE["website"]["search"] is True and set(SITE["format"]["html"]["theme"]) == {"light", "dark"}
     assert (NBS / "_quarto.yml").resolve() == ROOT / "_quarto.yml"
+    assert f"doc_path = {SITE['project']['output-dir']}\n" in (ROOT / "settings.ini").read_text(), "nbdev would not find what Quarto made"
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +182,4 @@ def test_nbdev_documents_a_notebook_whose_demonstrations_import_on_the_way(build
     made.process()
     shown = {m for c in made.nb.cells if c.cell_type == "code" for m in re.findall(r"^show_doc\((\w+)", c.source, re.M) if c.get("outputs")}
     assert {"read_cohort", "astlof_class", "Cohort"} <= shown
+    assert "LNone" not in str(made.nb), "a link to the source leads to no line"
