@@ -59,7 +59,7 @@ export: $(READY) ## nbs/ -> ovf_dlr/, and strip what does not belong in git
 
 site: $(READY) ## render the Quarto site into _docs (Quarto must be installed)
 	@command -v quarto >/dev/null || { echo "Quarto is not installed: https://quarto.org/docs/get-started"; exit 1; }
-	PATH="$(CURDIR)/$(BIN):$$PATH" nbdev_docs
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -P .ci/build_site.py
 
 clean: ## remove generated cohorts, caches and results
 	rm -rf data/cohorts data/cache data/results _docs _proc

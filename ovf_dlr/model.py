@@ -66,13 +66,14 @@ class Model:
         p = self.classifier.predict_proba(self.selection.fused(*found))
         return pd.DataFrame(p, table.index, [f'p{c}' for c in CLASSES]).assign(predicted=p.argmax(1), DTL_Radscore=self.selection.radscore(*found))
 
-    def save(self, folder:str|Path):
-        "Write the model's folder, whole or not at all."
+    def save(self, folder:str|Path, readme:str=''):
+        "Write the model's folder, whole or not at all; `readme` is its card for people."
         import skops.io  # brings torch along: seconds, for those who save or load a model
         parts = dict(zip(_PARTS, (self.combat, self.selection.radiomics_filter, self.selection.dtl_filter, self.selection.lasso, self.classifier)))
         with whole(folder) as new:
             new.mkdir(); skops.io.dump(parts, new / 'pipeline.skops')
             for name, network in zip(_FOLDERS, self.networks): network.save(new / name)
+            if readme: (new / 'README.md').write_text(readme)
             files = {str(p.relative_to(new)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(new.rglob('*')) if p.is_file()}
             write_json(new / 'card.json', {**self.card, 'files': files})
 

@@ -32,9 +32,18 @@ def test_the_run_leaves_what_it_promises(smoke_run):
         assert manifest["settings"]["name"] == "smoke" and manifest["versions"]["torch"] and set(manifest["methods"])
         assert any("random weights" in note for note in manifest["notes"])
         assert {p.stem for p in (run / "notebooks").glob("*.ipynb")} == set(REPORTS["backbone"])
-        assert (run / "model" / "card.json").is_file()
+        assert "README.md" in json.loads((run / "model" / "card.json").read_text())["files"]
     assert {p.stem for p in (smoke_run / "cohort" / "notebooks").glob("*.ipynb")} == set(REPORTS["cohort"])
     assert "comparison/tables" in (smoke_run / "INDEX.md").read_text()
+
+
+def test_checklists_name_files_that_are_there(smoke_run):
+    for backbone in BACKBONES:
+        lists = sorted((smoke_run / backbone / "reporting").glob("*.md"))
+        assert [p.stem for p in lists] == ["claim", "clear", "methods", "metrics", "tripod_ai"]
+        links = {(p, t) for p in lists for t in re.findall(r"\]\((?!https?:)([^)]+)\)", p.read_text())}
+        assert len(links) > 100
+        assert not [(p.name, t) for p, t in links if not (p.parent / t).resolve().is_file()]
 
 
 def _contents(path):
