@@ -42,7 +42,7 @@ ITEMS = (
     Item('Table S1', 'Imaging devices and parameters', 'cohort', 'tables', ('table_s1_acquisition',), 'radiographs alone; the study also lists CT and MRI'),
     Item('Figure 4', 'Segmentation of a vertebral body', 'segmentation', 'figures', ('figure_4_segmentation',), 'radiograph and outlines alone; the study also shows CT, MRI and the film after augmentation'),
     Item('Figures 5, 6', 'Architecture of the network', 'network', 'figures', ('architecture',), 'one figure for both, measured on the network in use'),
-    Item('S2, S3', 'Learning rate by iteration, details of the training', 'network', 'figures', ('figure_s2_schedule',)),
+    Item('S2', 'Learning rate by iteration', 'network', 'figures', ('figure_s2_schedule',)),
     Item('S3', 'Details of the training', 'network', 'tables', ('training_log',)),
     Item('S4', 'Steps of feature selection and fusion', 'selection', 'tables', ('selection_steps',)),
     Item('Table 1', 'Baseline characteristics', 'cohort', 'tables', ('table_1_baseline',)),
