@@ -80,25 +80,25 @@ def beside_performance(
 # %% ../nbs/22_paper.ipynb #c021
 def plot_beside(
     runs:dict[str, pd.DataFrame], # as in `beside_performance`
-    axes=None,                    # four of them, one per set
+    axes=None,                    # five of them: one per set, one for the legend
 ) -> np.ndarray: # of axes
     "Published AUCs (open, grey) and a run's (filled), with 95 % intervals, a panel per set."
-    axes = plt.subplots(1, len(SPLITS), figsize=(7.2, 2.7), sharey=True)[1] if axes is None else axes
+    if axes is None: axes = list(plt.subplot_mosaic([list(SPLITS), ['legend']*len(SPLITS)], figsize=(7.2, 2.8), height_ratios=[1, .12])[1].values())
     levels, theirs = ('0', '1', '2', 'macro'), paper_values('Table 3', what='auc')
     series = [(f'paper, {BACKBONES[b]}', theirs[theirs.group == b].set_axis([*theirs.columns[:3], 'class', 'split', 'auc', 'auc_lower', 'auc_upper', 'percent'], axis=1), dict(color=c, mfc='white', marker=m)) for b, c, m in zip(BACKBONES, ('0', '.5'), 'sD')]
     series += [(f'this run, {b}', rows, dict(color=f'C{j}', marker='o')) for j, (b, rows) in zip((0, 1, 3, 5, 2, 4), runs.items())]
-    for ax, split in zip(axes, SPLITS):
+    *panels, below = axes
+    for ax, split in zip(panels, SPLITS):
         for j, (label, rows, look) in enumerate(series):
             rows = rows[rows.split == split].set_index('class').reindex(levels)
             at = np.arange(len(levels)) + (j - (len(series) - 1)/2)*.8/len(series)
             ax.errorbar(rows.auc, at, xerr=[rows.auc - rows.auc_lower, rows.auc_upper - rows.auc], fmt='none', ecolor=look['color'], lw=.9)
             ax.plot(rows.auc, at, ls='', ms=3.5, label=label, **look)
         ax.axvline(.5, color='.8', lw=.7, zorder=0)
-        ax.set(title=SPLIT_TITLES[split].replace(' validation', ''), xlim=(0, 1.03), xlabel='AUC (95 % CI)', yticks=range(len(levels)), yticklabels=['class 0', 'class 1', 'class 2', 'macro'])
-        ax.title.set_fontsize(7.5)
-    axes[0].set_ylim(len(levels) - .5, -.5)
-    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=len(series))
-    return axes
+        ax.set(title=SPLIT_TITLES[split].replace(' validation', ''), xlim=(0, 1.03), xlabel='AUC (95 % CI)', yticks=range(len(levels)), yticklabels=['class 0', 'class 1', 'class 2', 'macro'] if ax is panels[0] else [], ylim=(len(levels) - .5, -.5))
+        ax.set_title(ax.get_title(loc='left'), fontsize=7.5)
+    below.axis('off'); below.legend(*panels[0].get_legend_handles_labels(), loc='center', ncols=min(4, len(series)))
+    return np.array(axes)
 
 # %% ../nbs/22_paper.ipynb #c024
 _NAMES = dict(age='Age (years)', t_score='DXA T-score', sex='Sex', location='Fracture location', stage='Fracture staging', fracture_class='Class', treatment='Therapeutic method')
