@@ -1,0 +1,82 @@
+"JupyterLab in a browser, as a user has it: the widget that leafs through cases is alive."
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+pytestmark = pytest.mark.heavy
+TOKEN = "cases"
+
+
+def _answers(address):
+    try:
+        return urllib.request.urlopen(address, timeout=2).status == 200
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def lab(smoke_run, data, tmp_path_factory):
+    "Address of a JupyterLab on a copy of the tutorial, over the results of the smoke run."
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(ROOT / "nbs" / "tutorials" / "cases.ipynb", folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([Path(sys.executable).with_name("jupyter"), "lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
+                               f"--ServerApp.root_dir={folder}"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env={**os.environ, "OVF_DLR_DATA": str(data), "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "JUPYTER_CONFIG_DIR": str(folder / "config")})
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        if _answers(f"{address}/api?token={TOKEN}"):
+            break
+        assert server.poll() is None, "JupyterLab did not start"
+        time.sleep(0.5)
+    yield address
+    server.terminate()
+    server.wait(timeout=30)
+
+
+@pytest.fixture
+def page(lab):
+    "A page of headless Chromium, on JupyterLab."
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright, and a Chromium")
+    with playwright.sync_playwright() as p:
+        try:
+            browser = p.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox"])
+        except playwright.Error as e:
+            pytest.skip(f"no Chromium can be started: {str(e).splitlines()[0]}")
+        yield browser.new_page(viewport=dict(width=1500, height=1100))
+        browser.close()
+
+
+def test_the_case_browser_is_alive(page, lab, tmp_path):
+    "Run the tutorial, choose another vertebra, then a class: the picture follows."
+    page.goto(f"{lab}/lab/tree/cases.ipynb?token={TOKEN}")
+    page.locator(".jp-Dialog .jp-mod-accept").click(timeout=120_000)  # the kernel: nbdev leaves no name of one in the notebook
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=120_000)
+    page.locator(".lm-MenuBar-itemLabel:text-is('Run')").click()
+    page.locator(".lm-Menu-itemLabel:text-is('Run All Cells')").click()
+    listed = page.locator(".jp-OutputArea select[size], .jp-OutputArea select[multiple]").first
+    listed.wait_for(timeout=300_000)
+    pictures = page.locator(".widget-vbox img, .jupyter-widgets.widget-box img")
+    pictures.first.wait_for(timeout=120_000)
+    names, first = listed.locator("option").all_inner_texts(), pictures.first.get_attribute("src")
+    assert len(names) > 50
+    listed.select_option(names[5])
+    page.wait_for_function("old => { const now = document.querySelector('.jupyter-widgets.widget-box img'); return now && now.src !== old }", arg=first, timeout=60_000)
+    dropdowns = page.locator(".jp-OutputArea .widget-dropdown select")
+    dropdowns.nth(1).select_option("class 2")
+    page.wait_for_function("n => document.querySelector('.jp-OutputArea .widget-select select').options.length < n", arg=len(names), timeout=60_000)
+    page.screenshot(path=tmp_path / "cases.png")
+    assert not page.locator(".jp-OutputArea").filter(has_text=re.compile("Traceback")).count()
