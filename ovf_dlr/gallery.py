@@ -25,10 +25,9 @@ import ovf_dlr
 from .classifiers import CLASSIFIERS
 from .cohort import CLASSES, SPLIT_TITLES
 from .evaluation import PROBABILITIES, interval_text
-from .explain import plot_waterfall
 from .preprocess import load_cases, plot_case
 from .reporting import REPORTS, report_path
-from .study import Study, run_folder, whole
+from .study import TRAINING_ROWS, Study, run_folder, whole
 
 # %% ../nbs/20_gallery.ipynb #c006
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def write_index(
     with whole(out/'thumbnails') as new:
         new.mkdir()
         small = {a.id: _small(a, new) for a in shown if a.kind == 'figures'}
-    said = dict(settings=settings, chosen={k: v for k, v in asdict(settings).items()}, runs=runs, facts=facts, rows=_ROWS, wide=_WIDE, small=small, told=lambda a: _told(a.caption, facts),
+    said = dict(settings=settings, chosen={k: v for k, v in asdict(settings).items()}, runs=runs, facts=facts, training=TRAINING_ROWS[settings.protocol], rows=_ROWS, wide=_WIDE, small=small, told=lambda a: _told(a.caption, facts),
                 notes=list(dict.fromkeys(n for r in runs for n in r.manifest.get('notes', []))), sets=list(dict.fromkeys(s for r in runs for s in r.auc)),
                 paper=_groups(a for a in shown if a.item), others=_groups(a for a in shown if not a.item),
                 missing=covered[covered.files.map(len) == 0].to_dict('records'), lacks=[i for i in ITEMS if i.lacks])
@@ -284,6 +283,7 @@ def plot_vertebra(
     top:int=8,       # features shown; the rest is one bar
 ) -> plt.Figure:
     "One vertebra on a page: film, outline, probabilities, SHAP values. Raises `ValueError` for an id that is not in the cohort."
+    from ovf_dlr.explain import plot_waterfall # brings shap along: seconds, of which an index has no need
     v, cases = study.cohort.vertebrae, case_list(study)
     if vertebra not in v.index: raise ValueError(f'no vertebra {vertebra!r} in cohort {study.cohort.name!r}; `case_list(study)` names all {len(v)}')
     case, seen = dict(load_cases(v.loc[[vertebra]]))[vertebra], cases.loc[vertebra]

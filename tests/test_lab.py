@@ -63,7 +63,7 @@ def page(lab):
 def test_the_case_browser_is_alive(page, lab, tmp_path):
     "Run the tutorial, choose another vertebra, then a class: the picture follows."
     page.goto(f"{lab}/lab/tree/cases.ipynb?token={TOKEN}")
-    page.locator(".jp-Dialog .jp-mod-accept").click(timeout=120_000)  # the kernel: nbdev leaves no name of one in the notebook
+    page.locator(".jp-Toolbar-kernelName:has-text('Python 3')").wait_for(timeout=120_000)  # a menu is there sooner than a kernel
     page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=120_000)
     page.locator(".lm-MenuBar-itemLabel:text-is('Run')").click()
     page.locator(".lm-Menu-itemLabel:text-is('Run All Cells')").click()
