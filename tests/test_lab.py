@@ -35,7 +35,7 @@ def lab(smoke_run, data, tmp_path_factory):
         port = free.getsockname()[1]
     server = subprocess.Popen([Path(sys.executable).with_name("jupyter"), "lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}",
                                f"--ServerApp.root_dir={folder}"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              env={**os.environ, "OVF_DLR_DATA": str(data), "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "JUPYTER_CONFIG_DIR": str(folder / "config")})
+                              env={**{k: v for k, v in os.environ.items() if k != "MPLBACKEND"}, "OVF_DLR_DATA": str(data), "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "JUPYTER_CONFIG_DIR": str(folder / "config")})
     address = f"http://127.0.0.1:{port}"
     for _ in range(120):
         if _answers(f"{address}/api?token={TOKEN}"):
@@ -67,16 +67,14 @@ def test_the_case_browser_is_alive(page, lab, tmp_path):
     page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=120_000)
     page.locator(".lm-MenuBar-itemLabel:text-is('Run')").click()
     page.locator(".lm-Menu-itemLabel:text-is('Run All Cells')").click()
-    listed = page.locator(".jp-OutputArea select[size], .jp-OutputArea select[multiple]").first
-    listed.wait_for(timeout=300_000)
-    pictures = page.locator(".widget-vbox img, .jupyter-widgets.widget-box img")
-    pictures.first.wait_for(timeout=120_000)
-    names, first = listed.locator("option").all_inner_texts(), pictures.first.get_attribute("src")
+    listed, picture = page.locator(".widget-select select"), page.locator(".widget-vbox .widget-output img")
+    picture.wait_for(timeout=300_000)
+    names, first = [n.strip() for n in listed.locator("option").all_text_contents()], picture.get_attribute("src")
     assert len(names) > 50
     listed.select_option(names[5])
-    page.wait_for_function("old => { const now = document.querySelector('.jupyter-widgets.widget-box img'); return now && now.src !== old }", arg=first, timeout=60_000)
-    dropdowns = page.locator(".jp-OutputArea .widget-dropdown select")
-    dropdowns.nth(1).select_option("class 2")
-    page.wait_for_function("n => document.querySelector('.jp-OutputArea .widget-select select').options.length < n", arg=len(names), timeout=60_000)
+    from playwright.sync_api import expect
+    expect(picture).not_to_have_attribute("src", first, timeout=60_000)
+    page.locator(".widget-dropdown select").nth(1).select_option("class 2")
+    expect(listed.locator("option")).not_to_have_count(len(names), timeout=60_000)
     page.screenshot(path=tmp_path / "cases.png")
     assert not page.locator(".jp-OutputArea").filter(has_text=re.compile("Traceback")).count()
