@@ -293,6 +293,8 @@ def plot_vertebra(
     plot_case(case, ax=axes[1], margin_mm=8, title='Vertebral body')
     plot_probabilities(seen[PROBABILITIES].to_numpy(float), int(seen.truth), axes[2]).set_title('Probabilities')
     plot_waterfall(study.explanation, v.index.get_loc(vertebra), k, top, axes[3])
+    for ax in axes[:2]: ax.set_anchor('N')
+    axes[3].margins(x=.3) # room for the numbers beside the bars
     axes[3].set_yticks(axes[3].get_yticks(), [t.get_text().replace(' = ', '\n= ') for t in axes[3].get_yticklabels()], fontsize=5)
     axes[3].set_xlabel(axes[3].get_xlabel().replace(': ', ':\n')); axes[3].xaxis.label.set_size(6)
     fig.suptitle(f'{vertebra}, {SPLIT_TITLES[seen.split].lower()}: class {seen.truth}, said {seen.predicted}', fontsize=8, x=.01, ha='left')
@@ -322,7 +324,9 @@ def browse(
     wrong = w.Checkbox(description='only those it has wrong', indent=False)
     about = w.Dropdown(options=[('the predicted class', None)] + [(f'class {k}', k) for k in CLASSES], description='SHAP for', **plain)
     vertebra = w.Select(rows=6, description='vertebra', **plain)
-    def narrow(_=None): vertebra.options = chosen_cases(cases, split.value, truth.value, wrong.value)
+    def narrow(_=None):
+        vertebra.options = found = chosen_cases(cases, split.value, truth.value, wrong.value)
+        vertebra.value = found[0] if found else None
     def draw(vertebra, k):
         if vertebra is None: return display(Markdown('There is no such vertebra.'))
         figure = plot_vertebra(study, vertebra, k)
