@@ -322,14 +322,14 @@ def browse(
     split = w.Dropdown(options=[('all sets', ALL)] + [(SPLIT_TITLES[s], s) for s in study.cohort.splits], description='set', **plain)
     truth = w.Dropdown(options=[('all classes', ALL)] + [(f'class {k}', k) for k in CLASSES], description='true class', **plain)
     wrong = w.Checkbox(description='only those it has wrong', indent=False)
-    about = w.Dropdown(options=[('the predicted class', None)] + [(f'class {k}', k) for k in CLASSES], description='SHAP for', **plain)
+    about = w.Dropdown(options=[('the predicted class', 'predicted')] + [(f'class {k}', k) for k in CLASSES], description='SHAP for', **plain)
     vertebra = w.Select(rows=6, description='vertebra', **plain)
     def narrow(_=None):
         vertebra.options = found = chosen_cases(cases, split.value, truth.value, wrong.value)
         vertebra.value = found[0] if found else None
     def draw(vertebra, k):
         if vertebra is None: return display(Markdown('There is no such vertebra.'))
-        figure = plot_vertebra(study, vertebra, k)
+        figure = plot_vertebra(study, vertebra, None if k == 'predicted' else k)
         display(figure); plt.close(figure)
     narrow()
     for x in (split, truth, wrong): x.observe(narrow, 'value')

@@ -14,6 +14,7 @@ import pytest
 
 from conftest import ROOT
 
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright, and a Chromium")
 pytestmark = pytest.mark.heavy
 TOKEN = "cases"
 
@@ -50,7 +51,6 @@ def lab(smoke_run, data, tmp_path_factory):
 @pytest.fixture
 def page(lab):
     "A page of headless Chromium, on JupyterLab."
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright, and a Chromium")
     with playwright.sync_playwright() as p:
         try:
             browser = p.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox"])
@@ -72,9 +72,8 @@ def test_the_case_browser_is_alive(page, lab, tmp_path):
     names, first = [n.strip() for n in listed.locator("option").all_text_contents()], picture.get_attribute("src")
     assert len(names) > 50
     listed.select_option(names[5])
-    from playwright.sync_api import expect
-    expect(picture).not_to_have_attribute("src", first, timeout=60_000)
+    playwright.expect(picture).not_to_have_attribute("src", first, timeout=60_000)
     page.locator(".widget-dropdown select").nth(1).select_option("class 2")
-    expect(listed.locator("option")).not_to_have_count(len(names), timeout=60_000)
+    playwright.expect(listed.locator("option")).not_to_have_count(len(names), timeout=60_000)
     page.screenshot(path=tmp_path / "cases.png")
     assert not page.locator(".jp-OutputArea").filter(has_text=re.compile("Traceback")).count()
