@@ -72,12 +72,16 @@ def saves(
     parts = lambda name: name.values if isinstance(name, ast.JoinedStr) else [name]
     return tuple((f"{c.func.id.removeprefix('save_')}s", ''.join(re.escape(p.value) if isinstance(p, ast.Constant) else '.*' for p in parts(c.args[2]))) for c in calls)
 
+def _place(folder, name) -> tuple[str, int]|None:
+    "The report that saves an artefact, and which of its artefacts it is."
+    return next(((r, at) for names in REPORTS.values() for r in names for at, (f, pattern) in enumerate(saves(r)) if f == folder and re.fullmatch(pattern, name)), None)
+
 def maker(
     folder:str, # of artefacts: 'tables' or 'figures'
     name:str,   # of one, without its ending
 ) -> str|None:  # the report that saves it
     "Which report makes an artefact; None if none does any more."
-    return next((r for names in REPORTS.values() for r in names if any(f == folder and re.fullmatch(pattern, name) for f, pattern in saves(r))), None)
+    return (_place(folder, name) or (None,))[0]
 
 # %% ../nbs/20_gallery.ipynb #c012
 ENDINGS = dict(tables='.csv', figures='.png')
@@ -136,12 +140,14 @@ def artefacts(
     settings,     # of the run
     out:str|Path, # its folder
 ) -> list[Artefact]:
-    "Every table and figure of a run: in the paper's order first, the others after them by folder and report."
+    "Every table and figure of a run: in the paper's order first, the others after them by folder, in the order in which the reports save them."
     out, order = Path(out), [n for names in REPORTS.values() for n in names]
     folders = list(dict.fromkeys(f for places in report_folders(settings).values() for f in places))
     files = [(f, p.parent.name, p.stem) for f in folders for kind, e in ENDINGS.items() for p in sorted((out/f/kind).glob(f'*{e}'))]
     of = lambda kind, name: next((n for n, i in enumerate(ITEMS) if i.kind == kind and any(re.fullmatch(x.replace('*', '.*'), name) for x in i.names)), len(ITEMS))
-    place = lambda a: (of(*a[1:]), folders.index(a[0]), order.index(maker(*a[1:])) if maker(*a[1:]) else len(order))
+    def place(a):
+        report, at = _place(*a[1:]) or (None, 0)
+        return of(*a[1:]), folders.index(a[0]), order.index(report) if report else len(order), at, a
     return [Artefact(out, *a, (*ITEMS, None)[of(*a[1:])]) for a in sorted(files, key=place)]
 
 # %% ../nbs/20_gallery.ipynb #c017
