@@ -44,7 +44,7 @@ lab: $(READY) ## open JupyterLab
 	$(BIN)/jupyter lab --notebook-dir .
 
 notebooks: $(READY) ## execute the library notebooks in place, so that their figures are stored with them
-	$(BIN)/jupyter execute --inplace nbs/[01]*.ipynb nbs/index.ipynb
+	$(BIN)/jupyter execute --inplace nbs/[0-9]*.ipynb nbs/index.ipynb
 	$(BIN)/nbdev_clean
 
 readme: $(READY) ## nbs/index.ipynb -> README.md

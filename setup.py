@@ -28,7 +28,7 @@ setup(
     ],
     keywords=cfg["keywords"],
     packages=find_packages(include=["ovf_dlr", "ovf_dlr.*"]),
-    package_data={"ovf_dlr": ["*.mplstyle", "radiomics.yml", "ibsi.csv", "checklists.yml", "reports/*.ipynb", "params/*.yml"]},
+    package_data={"ovf_dlr": ["*.mplstyle", "*.j2", "radiomics.yml", "ibsi.csv", "paper.csv", "checklists.yml", "reports/*.ipynb", "params/*.yml"]},
     python_requires=f">={cfg['min_python']},<3.12",
     install_requires=shlex.split(cfg["requirements"]),
     extras_require={"dev": shlex.split(cfg["dev_requirements"]), "timm": ["timm"]},

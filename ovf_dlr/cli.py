@@ -103,7 +103,7 @@ def _compute(study, names):
 
 # %% ../nbs/21_cli.ipynb #c010
 def _jobs(settings, out):
-    "Every report of a run as (report, folder, parameters, key): the cohort's, each backbone's, the comparison."
+    "Every report of a run as (report, folder, parameters): the cohort's, each backbone's, the comparison of two, the paper's numbers."
     from ovf_dlr.reporting import REPORTS
     from ovf_dlr.study import run_folder
     base = dict(params=str(Path(out) / 'settings.yml'))
@@ -112,6 +112,7 @@ def _jobs(settings, out):
         for name in REPORTS['backbone']: yield name, Path(out) / run_folder(b), {**base, 'backbone': b}
     if len(settings.backbones) > 1:
         for name in REPORTS['comparison']: yield name, Path(out) / 'comparison', base
+    for name in REPORTS['paper']: yield name, Path(out) / 'comparison', base
 
 def _report(name, folder, parameters):
     "One report in a worker process; returns its title and time."

@@ -222,5 +222,5 @@ def plot_waterfall(
     for at, (start, step) in enumerate(zip(path[:-1], steps)): ax.annotate(f'{step:+.2f}', (start + step, at), (3 if step > 0 else -3, 0), textcoords='offset points', ha='left' if step > 0 else 'right', va='center', fontsize=6)
     ax.axvline(path[0], color='0.6', lw=.7, ls=':'); ax.axvline(path[-1], color='C7', lw=.7, ls='--')
     ax.set(yticks=range(len(names)), xlabel=f'Output for class {k} ({unit(explanation)}): average {path[0]:.2f}, this vertebra {path[-1]:.2f}', title=title or f'Why class {k}?', ylim=(-.6, len(names) - .4))
-    ax.set_yticklabels([f'{name} = {value[name]:.3g}' if name in value else name for name in names]); ax.tick_params(axis='y', length=0); ax.margins(x=.12)
+    ax.set_yticklabels([f'{name} = {value[name]:.3g}' if name in value else name for name in names]); ax.tick_params(axis='y', length=0); ax.margins(x=.22)
     return ax

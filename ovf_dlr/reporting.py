@@ -454,7 +454,7 @@ def write_artefacts(study:Study):
 # %% ../nbs/19_reporting.ipynb #c043
 REPORTS = dict(cohort=('cohort', 'segmentation', 'harmonisation'),
                backbone=('network', 'selection', 'classifiers', 'performance', 'shortcuts', 'explanation'),
-               comparison=('backbone_comparison',))
+               comparison=('backbone_comparison',), paper=('paper_comparison',))
 
 def report_path(name:str) -> Path:
     "The notebook of a report."
