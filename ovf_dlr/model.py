@@ -201,7 +201,7 @@ class Model:
         chosen = Selection(card['repeatable'], parts['radiomics_filter'], parts['dtl_filter'], parts['lasso'], card['counts'])
         return cls([Network.load(folder / name) for name in _FOLDERS[:card['views']]], chosen, *(parts[k] for k in ('harmonise', 'classifier', 'domain', 'background')), card)
 
-# %% ../nbs/18_model.ipynb #c022
+# %% ../nbs/18_model.ipynb #c013
 def doubts(
     row:pd.Series, # of the table of `Model.score`
     card:dict,     # of the model
@@ -248,7 +248,7 @@ class Scores:
 
 def _file_name(key) -> str: return ''.join(c if c.isalnum() or c in '-_.' else '_' for c in str(key))
 
-# %% ../nbs/18_model.ipynb #c023
+# %% ../nbs/18_model.ipynb #c024
 def _auc_line(card) -> str:
     "Where the model has been tried, and how well it did."
     held = [f"{SPLIT_TITLES[r['split']].lower()} {r['auc']:.2f} ({r['lower']:.2f} to {r['upper']:.2f}), n = {r['n']}" for r in card['performance'] if r['split'] != 'train' and r['auc'] is not None and not np.isnan(r['auc'])]
@@ -298,7 +298,7 @@ def _page(scores, key, case):
         figure.text(.06, .05, '\n'.join(textwrap.fill(t, 125) for t in small), fontsize=7, color='.35', va='bottom', linespacing=1.4)
     return figure
 
-# %% ../nbs/18_model.ipynb #c024
+# %% ../nbs/18_model.ipynb #c025
 _PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Vertebra {{ key }}</title>
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #bbb}
 img{width:100%;background:#fff}.use{color:#b00020;font-weight:bold}.doubt{border-left:4px solid #b00020;padding-left:.8rem}small{color:#555}@media(prefers-color-scheme:dark){body{background:#151515;color:#ddd}small{color:#aaa}.use{color:#ff8a80}}</style></head><body>
