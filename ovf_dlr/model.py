@@ -267,8 +267,8 @@ def _pictures(scores, key, case, axes):
     card, k, network = scores.model.card, int(scores.table.predicted[key]), scores.model.networks[0]
     plot_case(case, axes[0], None, 'Film'); plot_case(case, axes[1], 10, 'Outlined body')
     crop = network_crop(case, card['crop_size'], card['crop_margin_mm'])
-    plot_activation(crop, activation_map(network, crop[None], target=k)[0], network_mask(case, card['crop_size'], card['crop_margin_mm']), ax=axes[2])
-    axes[2].set_title(f"What the network's score of class {k} rests on")
+    plot_activation(crop, activation_map(network, crop[None], target=k)[0], network_mask(case, card['crop_size'], card['crop_margin_mm']), colorbar=False, ax=axes[2])
+    axes[2].set_title(f'Activation, class {k}: red for, blue against')
 
 def _plot_probabilities(row, ax):
     p = [row[c] for c in PROBABILITIES]
@@ -283,19 +283,18 @@ def _page(scores, key, case):
     row, card = scores.table.loc[key], scores.model.card
     with plt.style.context('ovf_dlr.figure'):
         figure = plt.figure(figsize=(8.27, 11.69), layout='none')
-        grid = figure.add_gridspec(2, 3, left=.09, right=.95, top=.86, bottom=.36, hspace=.28, wspace=.25, height_ratios=[1.15, 1])
+        grid = figure.add_gridspec(1, 3, left=.06, right=.94, top=.88, bottom=.62, wspace=.12)
         _pictures(scores, key, case, [figure.add_subplot(grid[0, i]) for i in range(3)])
-        _plot_probabilities(row, figure.add_subplot(grid[1, 0]))
-        waterfall = figure.add_axes([.55, .36, .38, .21])
-        plot_waterfall(scores.explanation([key]), 0, int(row.predicted), ax=waterfall)
+        _plot_probabilities(row, figure.add_axes([.12, .47, .26, .11]))
+        plot_waterfall(scores.explanation([key]), 0, int(row.predicted), ax=figure.add_axes([.5, .16, .42, .23]))
         figure.text(.06, .96, f'Vertebra {key}', fontsize=16, weight='bold', va='top')
         figure.text(.06, .93, f"{card['label']}: {row.predicted}, with probability {row[PROBABILITIES].max():.2f}", fontsize=11, va='top')
         figure.text(.94, .96, 'RESEARCH USE ONLY', fontsize=11, weight='bold', color='C3', ha='right', va='top')
         figure.text(.94, .942, 'Not a medical device.', fontsize=8, color='.35', ha='right', va='top')
         warned, small = doubts(row, card, case.spacing_known), _facts(scores, key, case)
-        lines = [textwrap.fill(f'! {t}', 105, subsequent_indent='  ') for t in warned] or ['No warning. That is no proof of being right.']
-        figure.text(.06, .29, '\n'.join(lines), fontsize=9, va='top', linespacing=1.4, color='C3' if warned else '.2')
-        figure.text(.06, .05, '\n'.join(textwrap.fill(t, 125) for t in small), fontsize=7, color='.35', va='bottom', linespacing=1.4)
+        lines = [textwrap.fill(f'! {t}', 62, subsequent_indent='  ') for t in warned] or ['No warning. That is no proof of being right.']
+        figure.text(.46, .59, '\n'.join(lines), fontsize=8, va='top', linespacing=1.4, color='C3' if warned else '.2')
+        figure.text(.06, .03, '\n'.join(textwrap.fill(t, 150) for t in small), fontsize=6.5, color='.35', va='bottom', linespacing=1.4)
     return figure
 
 # %% ../nbs/18_model.ipynb #c025
