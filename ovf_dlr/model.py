@@ -268,7 +268,7 @@ def _pictures(scores, key, case, axes):
     plot_case(case, axes[0], None, 'Film'); plot_case(case, axes[1], 10, 'Outlined body')
     crop = network_crop(case, card['crop_size'], card['crop_margin_mm'])
     plot_activation(crop, activation_map(network, crop[None], target=k)[0], network_mask(case, card['crop_size'], card['crop_margin_mm']), colorbar=False, ax=axes[2])
-    axes[2].set_title(f'Activation, class {k}: red for, blue against')
+    axes[2].set_title(f'Activation (red: for class {k})')
 
 def _plot_probabilities(row, ax):
     p = [row[c] for c in PROBABILITIES]
