@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['app', 'say', 'ManifestFile', 'Outside', 'Spacing', 'Geometry', 'VoiLut', 'Jobs', 'SecondView', 'Scheduler',
            'weights_app', 'Architecture', 'clear_errors', 'main', 'run', 'check', 'convert', 'deidentify', 'phantom',
-           'predict', 'list_', 'add_', 'verify_']
+           'predict', 'adapt', 'list_', 'add_', 'verify_']
 
 # %% ../nbs/21_cli.ipynb #c004
 import logging
 import os
 import shutil
 import sys
+import tempfile
 import time
 import warnings
 from contextlib import contextmanager, nullcontext
@@ -110,6 +111,8 @@ def _jobs(settings, out):
     for name in REPORTS['cohort']: yield name, Path(out) / 'cohort', base
     for b in settings.backbones:
         for name in REPORTS['backbone']: yield name, Path(out) / run_folder(b), {**base, 'backbone': b}
+        if settings.second_view: yield 'network', Path(out) / 'second_view' / run_folder(b), {**base, 'backbone': b, 'view': 'second'}
+    if settings.second_view: yield 'segmentation', Path(out) / 'second_view' / 'cohort', {**base, 'view': 'second'}
     if len(settings.backbones) > 1:
         for name in REPORTS['comparison']: yield name, Path(out) / 'comparison', base
     for name in REPORTS['paper']: yield name, Path(out) / 'comparison', base
@@ -185,7 +188,7 @@ def run(
             _compute(s, filter(hangs_on_backbone, STAGES))
             write_artefacts(s)
         if reports:
-            for old in [p for k in ('tables', 'figures', 'notebooks') for p in out.glob(f'*/{k}')]: shutil.rmtree(old)
+            for old in [p for k in ('tables', 'figures', 'notebooks') for p in (*out.glob(f'*/{k}'), *out.glob(f'second_view/*/{k}'))]: shutil.rmtree(old)
             _reports(settings, out, shared.n_jobs)
         index = write_index(settings, out)
     say.print(f"[bold green]Finished[/] in {(time.perf_counter() - start) / 60:.1f} minutes. Start here: {index}")
@@ -301,34 +304,111 @@ def phantom(
         with whole(out) as new: make_cohort(new, size, seed=seed, progress=sys.stderr.isatty())
     say.print(f"Simulated cohort: {out / 'manifest.csv'}")
 
+# %% ../nbs/21_cli.ipynb #c022
+def _pairs(image, mask) -> list[tuple[Path, Path]]:
+    "A film and its mask, or those of two folders that have the same name. Raises `ValueError` naming films without one."
+    image, mask = Path(image).resolve(), Path(mask).resolve()
+    for path, what in ((image, 'film'), (mask, 'mask')):
+        if not path.exists(): raise FileNotFoundError(f"{what} '{path}' was not found; paths start from the folder you are in")
+    if image.is_dir() != mask.is_dir(): raise ValueError('give a film and a mask, or a folder of films and a folder of masks')
+    if image.is_file(): return [(image, mask)]
+    stem = lambda p: p.name.split('.')[0]
+    masks = {stem(p): p for p in sorted(mask.iterdir()) if p.is_file() and not p.name.startswith('.')}
+    films = [p for p in sorted(image.iterdir()) if p.is_file() and not p.name.startswith('.')]
+    if lost := [p.name for p in films if stem(p) not in masks]: raise ValueError(f"{len(lost)} of {len(films)} films have no mask of their name in '{mask}': {', '.join(lost[:5])}; a film a.dcm goes with a mask a.nii.gz")
+    if not films: raise ValueError(f"'{image}' holds no film")
+    return [(p, masks[stem(p)]) for p in films]
+
+def _as_manifest(image, mask, mask_label, center, folder) -> Path:
+    "A manifest of the films and masks given on the command line, one row for each label."
+    import numpy as np
+    from ovf_dlr.reading import read_labels
+    rows = []
+    for film, drawn in _pairs(image, mask):
+        labels = [mask_label] if mask_label else np.unique(read_labels(drawn))[1:].tolist() or [None]
+        rows += [dict(vertebra_id=film.name.split('.')[0] + (f'_{int(k)}' if len(labels) > 1 else ''), patient_id=film.name, center=center, image=film, mask=drawn, mask_label=k if len(labels) > 1 or mask_label else None) for k in labels]
+    pd.DataFrame(rows).to_csv(folder / 'films.csv', index=False)
+    return folder / 'films.csv'
+
+@contextmanager
+def _asked(manifest, image, mask, mask_label, center):
+    "The manifest of what is to be scored."
+    if (manifest is None) == (image is None) or (image is None) != (mask is None): raise ValueError('give --manifest, or --image and --mask')
+    if manifest: yield manifest; return
+    with tempfile.TemporaryDirectory() as folder: yield _as_manifest(image, mask, mask_label, center, Path(folder))
+
+def _to_score(frozen, manifest, second_view, allow_outside, spacing, mask_geometry, n_jobs):
+    "The cohort, and its second view if there is one, every film opened once and looked at."
+    from ovf_dlr.study import inspection
+    read = lambda path: read_cohort(path, require_class=False, allow_outside=allow_outside, **reading_choices(spacing or frozen.card['spacing'], mask_geometry or 'strict', frozen.card['voi_lut']))
+    cohort = read(manifest)
+    second = None if second_view is None else match_view(cohort, read(second_view))
+    for view in filter(None, (cohort, second)):
+        for text in inspection(view, frozen.card['extraction'], n_jobs, sys.stderr.isatty()).summary: say.print(f'[yellow]Warning:[/] {escape(text)}')
+    return cohort.vertebrae, second and second.vertebrae
+
+@contextmanager
+def _centres_told():
+    "What ComBat says of centres, once."
+    from ovf_dlr.harmonise import SmallCentreWarning
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        yield
+    for text in dict.fromkeys(str(w.message) for w in caught if w.category is SmallCentreWarning): say.print(f'[yellow]Warning:[/] {escape(text)}')
+
+def _said_of(scores, out, report, use):
+    n, odd = len(scores.table), int(scores.table.unusual.sum())
+    card = scores.model.card
+    say.print(f"{n} vertebra{'e' * (n != 1)} scored by {card['classifier']} on {card['backbone']} features" + (f': {out}' if out else '') + (f'; pages in {report}' if report else ''))
+    if n <= 10: say.print(scores.table[['p0', 'p1', 'p2', 'predicted', 'DTL_Radscore', 'unusual']].round(3).to_string())
+    if odd: say.print(f"[yellow]Warning:[/] {odd} of {n} lie further from the training rows than all but one in a hundred of those do; the model was not made for them.")
+    say.print(f"{escape(card['use'])} Trained on: {escape(card['cohort'])}")
+
 @app.command()
 def predict(
     model:Annotated[Path, typer.Option(help='The `model` folder of a run.')],
-    manifest:Annotated[Path, typer.Option(help='Vertebrae to score: vertebra_id, patient_id, center, image, mask; no class needed.')],
-    out:Annotated[Path, typer.Option(help='CSV to write.')],
-    second_view:SecondView=None,
-    allow_outside:Outside=False, spacing:Spacing=None, mask_geometry:Geometry=None, n_jobs:Jobs=None, scheduler:Scheduler=None,
+    manifest:Annotated[Optional[Path], typer.Option(help='Vertebrae to score: vertebra_id, patient_id, center, image, mask; no class needed.')]=None,
+    image:Annotated[Optional[Path], typer.Option(help='Or a film, or a folder of films,')]=None,
+    mask:Annotated[Optional[Path], typer.Option(help='and its mask, or a folder of masks of the same names.')]=None,
+    mask_label:Annotated[Optional[int], typer.Option(help='Label in the mask; every label is scored if not given.')]=None,
+    center:Annotated[str, typer.Option(help="Hospital of --image, as the model's cohort calls it.")]='unknown',
+    out:Annotated[Optional[Path], typer.Option(help='CSV to write.')]=None,
+    report:Annotated[Optional[Path], typer.Option(help='Folder for a page of each vertebra, as PDF and HTML.')]=None,
+    second_view:SecondView=None, allow_outside:Outside=False, spacing:Spacing=None, mask_geometry:Geometry=None, n_jobs:Jobs=None, scheduler:Scheduler=None,
 ):
-    "Score new vertebrae with a trained model: three probabilities, the class and the DTL_Radscore."
-    from ovf_dlr.harmonise import SmallCentreWarning
+    "Score new vertebrae with a trained model: three probabilities, the class, the DTL_Radscore, and whether they are of the kind that the model knows."
     from ovf_dlr.model import Model
-    from ovf_dlr.study import inspection, whole
-    with clear_errors():
+    from ovf_dlr.study import whole
+    jobs = n_jobs or joblib.cpu_count()
+    with clear_errors(), _asked(manifest, image, mask, mask_label, center) as given:
+        if not out and not report and manifest: raise ValueError('give --out FILE.csv, --report FOLDER, or both')
         frozen = Model.load(model)
-        read = lambda path: read_cohort(path, require_class=False, allow_outside=allow_outside, **reading_choices(spacing or frozen.card['spacing'], mask_geometry or 'strict', frozen.card['voi_lut']))
-        cohort = read(manifest)
-        second = None if second_view is None else match_view(cohort, read(second_view))
-        with _films_on(scheduler, n_jobs, cohort.vertebrae):
-            for view in filter(None, (cohort, second)):
-                for text in inspection(view, frozen.card['extraction'], n_jobs or joblib.cpu_count(), sys.stderr.isatty()).summary: say.print(f'[yellow]Warning:[/] {escape(text)}')
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter('always')
-                scores = frozen.predict(cohort.vertebrae, second and second.vertebrae, n_jobs or joblib.cpu_count(), sys.stderr.isatty())
-        for text in dict.fromkeys(str(w.message) for w in caught if w.category is SmallCentreWarning): say.print(f'[yellow]Warning:[/] {escape(text)}')
-        with whole(out) as new: scores.round(6).to_csv(new)
-    say.print(f"{len(scores)} vertebrae scored by {frozen.card['classifier']} on {frozen.card['backbone']} features: {out}\n{escape(frozen.card['use'])} Trained on: {escape(frozen.card['cohort'])}")
+        with _films_on(scheduler, n_jobs, read_manifest(given, require_class=False, allow_outside=True).table), _centres_told():
+            found = _to_score(frozen, given, second_view, allow_outside or image is not None, spacing, mask_geometry, jobs)
+            scores = frozen.score(*found, jobs, sys.stderr.isatty())
+        if out:
+            with whole(out) as new: scores.table.round(6).to_csv(new)
+        if report: scores.write(report, sys.stderr.isatty())
+    _said_of(scores, out, report, frozen.card['use'])
 
-# %% ../nbs/21_cli.ipynb #c022
+@app.command()
+def adapt(
+    model:Annotated[Path, typer.Option(help='The `model` folder of a run.')],
+    manifest:Annotated[Path, typer.Option(help='Films of a centre that the model has not met; no class needed.')],
+    out:Annotated[Path, typer.Option(help='New folder for the model that knows it.')],
+    second_view:SecondView=None, allow_outside:Outside=False, spacing:Spacing=None, mask_geometry:Geometry=None, n_jobs:Jobs=None,
+):
+    "Teach a model the scale of a new centre's films (ComBat), so that single films of it can be scored."
+    from ovf_dlr.model import Model
+    jobs = n_jobs or joblib.cpu_count()
+    with clear_errors():
+        if out.exists(): raise ValueError(f"'{out}' exists already; name a new folder")
+        frozen = Model.load(model)
+        adapted = frozen.adapt(*_to_score(frozen, manifest, second_view, allow_outside, spacing, mask_geometry, jobs), jobs, sys.stderr.isatty())
+        adapted.save(out)
+    say.print(f"The model knows the centres {', '.join(adapted.centers)} now: {out}")
+
+# %% ../nbs/21_cli.ipynb #c025
 weights_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help='Weights that a network starts from: list, add, verify.')
 app.add_typer(weights_app, name='weights')
 Architecture = Annotated[str, typer.Option(help="As torchvision calls it (resnet50, densenet121, ...), or timm:NAME.")]

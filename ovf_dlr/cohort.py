@@ -530,7 +530,7 @@ def second_view(
     ours = ['patient_id', 'center', 'split', 'fracture_class']
     table = w.loc[v.index].assign(**{c: v[c] for c in ours})
     readings = None if second.readings is None else second.readings[second.readings.vertebra_id.isin(v.index)]
-    return replace(second, vertebrae=table, readings=readings, rows=second.rows[v.index], label=first.label, synthetic=first.synthetic or second.synthetic, permuted=first.permuted)
+    return replace(second, name=f'{second.name}, second view', vertebrae=table, readings=readings, rows=second.rows[v.index], label=first.label, synthetic=first.synthetic or second.synthetic, permuted=first.permuted)
 
 # %% ../nbs/00_cohort.ipynb #c065
 _BASELINE = dict(sex='Sex', age='Age, years', t_score='DXA T-score', location='Fracture location', stage='Fracture staging',

@@ -748,7 +748,7 @@ class Study:
         "The study of the second view, for its features and its network; None where there is one view."
         if self.settings.second_view is None: return None
         if 'second' not in self._values:
-            view = Study(replace(self.settings, second_view=None, height_ratios=False), self.backbone_name, self.out, self.n_jobs, self.progress,
+            view = Study(replace(self.settings, second_view=None, height_ratios=False), self.backbone_name, self.out / 'second_view', self.n_jobs, self.progress,
                          self.listen and self._of_second_view, self.shared and self.shared.second, self.client)
             if view.shared is None: view._values['cohort'] = open_second_view(self.settings, self.cohort, self.progress)
             self._values['second'] = view
