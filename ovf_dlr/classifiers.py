@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'CLASSIFIERS', 'FLOOR', 'TUNING', 'CALIBRATE', 'TREES', 'probabilities', 'mean_auc', 'macro_auc_score',
-           'Classifier', 'log_odds', 'recalibration', 'NotCalibratedWarning', 'PatientCalibration', 'refitted',
-           'Search', 'checked_labels', 'search', 'search_all', 'ranking', 'best', 'predict_table']
+           'Classifier', 'PairwiseSVC', 'log_odds', 'recalibration', 'NotCalibratedWarning', 'PatientCalibration',
+           'refitted', 'Search', 'checked_labels', 'search', 'search_all', 'ranking', 'best', 'predict_table']
 
 # %% ../nbs/14_classifiers.ipynb #c003
 import warnings
@@ -81,23 +81,32 @@ class Classifier:
         return self.grid if grid == 'full' else self.small
 
 # %% ../nbs/14_classifiers.ipynb #c014
+class PairwiseSVC(SVC):
+    "Support vector machine with `decision_function_shape='ovo'` whose decision value for a class is the sum of its margins against the others, (n, 3)."
+    def decision_function(self, X):
+        margins, pairs = super().decision_function(X), np.triu_indices(len(self.classes_), 1)
+        sign = np.zeros((len(pairs[0]), len(self.classes_)))
+        for row, (i, j) in zip(sign, zip(*pairs)): row[i], row[j] = 1, -1
+        return margins @ sign
+
+# %% ../nbs/14_classifiers.ipynb #c015
 def _scaled(model) -> Pipeline: return Pipeline([('scale', StandardScaler()), ('model', model)])
 def _plain(model) -> Pipeline: return Pipeline([('model', model)])
 def _model(**grid) -> dict: return {f'model__{key}': values for key, values in grid.items()}
 
-# %% ../nbs/14_classifiers.ipynb #c015
+# %% ../nbs/14_classifiers.ipynb #c016
 _weights = [None, 'balanced']
 
 def _lr(seed): return _scaled(LogisticRegression(max_iter=5000, random_state=seed))
 def _extra_trees(seed): return _plain(ExtraTreesClassifier(150, random_state=seed, n_jobs=1))
-def _svm(seed): return _scaled(SVC(random_state=seed))
+def _svm(seed): return _scaled(PairwiseSVC(decision_function_shape='ovo', random_state=seed))
 def _lightgbm(seed): return _plain(LGBMClassifier(n_estimators=60, subsample_freq=1, subsample=.8, random_state=seed, n_jobs=1, deterministic=True, force_row_wise=True, verbose=-1))
 def _mlp(seed): return _scaled(MLPClassifier(activation='tanh', solver='lbfgs', max_iter=2000, tol=1e-3, random_state=seed))
 def _rf(seed): return _plain(RandomForestClassifier(150, random_state=seed, n_jobs=1))
 def _xgboost(seed): return _plain(XGBClassifier(n_estimators=60, subsample=.8, random_state=seed, n_jobs=1, verbosity=0))
 def _knn(seed): return _scaled(KNeighborsClassifier(n_jobs=1))
 
-# %% ../nbs/14_classifiers.ipynb #c016
+# %% ../nbs/14_classifiers.ipynb #c017
 CLASSIFIERS = { # in the paper's order
     'LR': Classifier('Logistic regression', _lr, _model(C=[.01, .1, 1, 10], class_weight=_weights), _model(C=[.1, 1])),
     'ExtraTrees': Classifier('Extremely randomised trees', _extra_trees, _model(min_samples_leaf=[1, 2, 4, 8], class_weight=_weights), _model(min_samples_leaf=[3])),
@@ -108,7 +117,7 @@ CLASSIFIERS = { # in the paper's order
     'XGBoost': Classifier('XGBoost', _xgboost, _model(learning_rate=[.03, .1], max_depth=[2, 4], min_child_weight=[1, 4], colsample_bytree=[.7, 1]), _model(max_depth=[2])),
     'KNN': Classifier('k nearest neighbours', _knn, _model(n_neighbors=[3, 5, 9, 15], weights=['uniform', 'distance'], p=[1, 2]), _model(n_neighbors=[5, 9]))}
 
-# %% ../nbs/14_classifiers.ipynb #c020
+# %% ../nbs/14_classifiers.ipynb #c021
 FLOOR = 1e-3 # no probability counts as nearer to 0 than this, for its logarithm
 
 def log_odds(
@@ -131,7 +140,7 @@ def recalibration(
     found = minimize(loss, np.zeros(L.shape[1] + 1), jac=True, method='BFGS').x
     return float(np.exp(found[0])), found[1:]
 
-# %% ../nbs/14_classifiers.ipynb #c023
+# %% ../nbs/14_classifiers.ipynb #c024
 class NotCalibratedWarning(UserWarning):
     "Probabilities are left as they are, or a softmax of decision values, because a class has too few patients."
 
@@ -169,7 +178,7 @@ class PatientCalibration(ClassifierMixin, BaseEstimator):
 
     def predict(self, X): return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-# %% ../nbs/14_classifiers.ipynb #c024
+# %% ../nbs/14_classifiers.ipynb #c025
 def refitted(
     estimator, # Pipeline or PatientCalibration
     X,         # (n, p)
@@ -179,7 +188,7 @@ def refitted(
     "A copy fitted to these rows, its calibration by these patients."
     return clone(estimator).fit(X, y, groups) if isinstance(estimator, PatientCalibration) else clone(estimator).fit(X, y)
 
-# %% ../nbs/14_classifiers.ipynb #c032
+# %% ../nbs/14_classifiers.ipynb #c033
 @dataclass
 class Search:
     "A tuned classifier and how it was found."
@@ -190,7 +199,7 @@ class Search:
     cv_auc_sd:float     # its standard deviation between folds
     table:pd.DataFrame  # every candidate, best first
 
-# %% ../nbs/14_classifiers.ipynb #c033
+# %% ../nbs/14_classifiers.ipynb #c034
 def checked_labels(
     X, # feature table (n, p)
     y, # (n,) labels, matched by index where both have one
@@ -201,7 +210,7 @@ def checked_labels(
     if set(y) != set(CLASSES): raise ValueError(f'labels must be 0, 1 and 2, all present; these are {sorted(set(y))}')
     return y.to_numpy(int)
 
-# %% ../nbs/14_classifiers.ipynb #c035
+# %% ../nbs/14_classifiers.ipynb #c036
 TUNING, CALIBRATE = ('grid', 'halving'), ('all', 'svm')
 TREES = 'model__n_estimators' # the resource of successive halving
 
@@ -229,7 +238,7 @@ def _results(
     last = table.loc[order].loc[lambda t: ~t[list(candidate)].astype(str).duplicated()]
     return last.reset_index(drop=True).assign(rank=lambda t: range(1, len(t) + 1))
 
-# %% ../nbs/14_classifiers.ipynb #c036
+# %% ../nbs/14_classifiers.ipynb #c037
 def search(
     name:str,         # key of CLASSIFIERS
     X,                # (n, p) training features
@@ -255,7 +264,7 @@ def search(
     if calibrate == 'all' or not hasattr(best, 'predict_proba'): best = PatientCalibration(best, seed=seed)
     return Search(name, refitted(best, X, y, groups), params, float(table.cv_auc[0]), float(table.cv_auc_sd[0]), table)
 
-# %% ../nbs/14_classifiers.ipynb #c043
+# %% ../nbs/14_classifiers.ipynb #c044
 def search_all(
     X,                   # (n, p) training features
     y,                   # (n,) class 0, 1, 2
@@ -272,7 +281,7 @@ def search_all(
     "Tune several classifiers on the same folds."
     return {name: search(name, X, y, groups, n_folds, seed, n_jobs, grid, tuning, calibrate) for name in tqdm(names, disable=not progress, desc='classifiers')}
 
-# %% ../nbs/14_classifiers.ipynb #c044
+# %% ../nbs/14_classifiers.ipynb #c045
 def ranking(
     searches:dict[str, Search],
 ) -> pd.DataFrame: # one row per classifier, best first
@@ -281,14 +290,14 @@ def ranking(
     table = pd.DataFrame([{'classifier': s.name, 'label': CLASSIFIERS[s.name].label, 'cv_auc': s.cv_auc, 'cv_auc_sd': s.cv_auc_sd} for s in searches.values()])
     return table.sort_values(['cv_auc', 'classifier'], ascending=[False, True], key=lambda c: c.round(9) if c.name == 'cv_auc' else c.map(order.index)).set_index('classifier')
 
-# %% ../nbs/14_classifiers.ipynb #c045
+# %% ../nbs/14_classifiers.ipynb #c046
 def best(
     searches:dict[str, Search],
 ) -> str: # key of `searches`
     "The classifier with the highest cross-validated macro AUC; the choice never looks at a validation set."
     return ranking(searches).index[0]
 
-# %% ../nbs/14_classifiers.ipynb #c050
+# %% ../nbs/14_classifiers.ipynb #c051
 def predict_table(
     searches:dict[str, Search],
     X:pd.DataFrame, # (n, p), indexed by vertebra_id

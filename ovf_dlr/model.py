@@ -23,8 +23,8 @@ from .study import Selection, Study, _measured, versions, whole, write_json
 # %% ../nbs/18_model.ipynb #c005
 TRUSTED = (
     'collections.OrderedDict', 'lightgbm.basic.Booster', 'lightgbm.sklearn.LGBMClassifier', 'xgboost.core.Booster', 'xgboost.sklearn.XGBClassifier',
-    'ovf_dlr.classifiers.RareClassCalibration', 'ovf_dlr.fusion.CrossValidation', 'ovf_dlr.fusion.LassoFusion', 'ovf_dlr.fusion.LassoPath', 'ovf_dlr.fusion.MultinomialPath',
-    'ovf_dlr.fusion.RedundancyFilter', 'ovf_dlr.harmonise.ComBat', 'sklearn.calibration._CalibratedClassifier', 'sklearn.calibration._SigmoidCalibration',
+    'ovf_dlr.classifiers.PairwiseSVC', 'ovf_dlr.classifiers.PatientCalibration', 'ovf_dlr.fusion.CrossValidation', 'ovf_dlr.fusion.LassoFusion', 'ovf_dlr.fusion.LassoPath', 'ovf_dlr.fusion.MultinomialPath',
+    'ovf_dlr.fusion.RedundancyFilter', 'ovf_dlr.harmonise.ComBat',
     'sklearn.metrics._dist_metrics.EuclideanDistance64', 'sklearn.metrics._dist_metrics.ManhattanDistance64', 'sklearn.neighbors._kd_tree.KDTree', 'sklearn.tree._tree.Tree')
 
 _PARTS = ('harmonise', 'radiomics_filter', 'dtl_filter', 'lasso', 'classifier')

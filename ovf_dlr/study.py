@@ -36,11 +36,10 @@ import joblib
 import numpy as np
 import pandas as pd
 import yaml
-from sklearn.base import clone
 from tqdm.auto import tqdm
 
 import ovf_dlr
-from .classifiers import CLASSIFIERS, mean_auc, predict_table, probabilities, ranking, search
+from .classifiers import CALIBRATE, CLASSIFIERS, TUNING, mean_auc, predict_table, probabilities, ranking, refitted, search
 from .audit import audit
 from .cohort import SPLIT_TITLES, Cohort, CohortError, read_cohort
 from .evaluation import PROBABILITIES, macro_auc, performance as performance_table
@@ -124,6 +123,8 @@ class Settings:
     cross_fit_folds:int = 5              # for the embeddings of training rows, `strict` only
     folds:int = 5                        # of the grid search
     grid:str = 'full'                    # `full` or `small` grids
+    tuning:str = 'grid'                  # `grid`: every candidate in full; `halving`: fewer trees for those that lag behind
+    calibrate:str = 'all'                # whose probabilities are calibrated: `all`, or the `svm` alone, which has none otherwise
     classifiers:tuple = tuple(CLASSIFIERS)
 
     def __post_init__(self):
@@ -134,7 +135,7 @@ class Settings:
         if self.training['freeze_bn'] and (new := [b for b in self.backbones if b.split(':')[0] in RANDOM]):
             raise ValueError(f"training: freeze_bn: nothing trained is there to keep in {', '.join(new)}; leave freeze_bn off, or name pre-trained backbones")
         for name in ('backbones', 'classifiers'): object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, allowed in dict(protocol=PROTOCOLS, mask_geometry=GEOMETRIES, lasso_family=tuple(FAMILIES), lasso_rule=('min', '1se'), grid=('full', 'small'), icc_form=ICC_FORMS, icc_limit=('value', 'lower')).items():
+        for name, allowed in dict(protocol=PROTOCOLS, mask_geometry=GEOMETRIES, lasso_family=tuple(FAMILIES), lasso_rule=('min', '1se'), grid=('full', 'small'), tuning=TUNING, calibrate=CALIBRATE, icc_form=ICC_FORMS, icc_limit=('value', 'lower')).items():
             if getattr(self, name) not in allowed: raise ValueError(f"{name}: {getattr(self, name)!r} is none of {', '.join(allowed)}")
         if self.perturbations and min(self.perturbations, self.perturbed_vertebrae) < 2: raise ValueError(f'perturbations: {self.perturbations} copies of {self.perturbed_vertebrae} vertebrae; an ICC needs two of each, and 0 copies switch it off')
         if len(set(self.backbones)) < len(self.backbones): raise ValueError(f"backbones: {', '.join(self.backbones)} names one twice")
@@ -383,12 +384,12 @@ def fused(selection, harmonisation, embeddings): return selection.fused(harmonis
 def radscore(selection, harmonisation, embeddings): return selection.radscore(harmonisation[1], embeddings)
 
 # %% ../nbs/17_study.ipynb #c029
-@stage('Eight classifiers by grid search', 'classifiers')
-def searches(cohort, fused, classifiers, grid, folds, seed, n_jobs, progress):
-    "Each classifier's grid search on the training rows, folds grouped by patient."
+@stage('Tuning of the eight classifiers', 'classifiers')
+def searches(cohort, fused, classifiers, grid, tuning, calibrate, folds, seed, n_jobs, progress):
+    "Each classifier tuned, and calibrated, on the training rows, folds grouped by patient."
     v = cohort.vertebrae[cohort.vertebrae.split == 'train']
     names = tqdm(classifiers, desc='classifiers', disable=not progress, leave=False)
-    return {n: search(n, fused.loc[v.index], v.fracture_class.astype(int), v.patient_id, n_folds=folds, seed=seed, n_jobs=n_jobs, grid=grid) for n in names}
+    return {n: search(n, fused.loc[v.index], v.fracture_class.astype(int), v.patient_id, folds, seed, n_jobs, grid, tuning, calibrate) for n in names}
 
 # %% ../nbs/17_study.ipynb #c031
 @contextmanager
@@ -399,10 +400,10 @@ def _said_once():
         yield
 
 def _unseen(v, fit, held, radiomics, deep, searches, *how):
-    "Probabilities of each tuned classifier for held-out patients, with features selected and coefficients fitted without them."
+    "Probabilities of each tuned classifier for held-out patients, with features selected, coefficients fitted and calibration learned without them."
     with _said_once(): chosen = _select(v.iloc[fit], radiomics, deep, *how)
     X, y = chosen.fused(radiomics.loc[v.index], deep.loc[v.index]), v.fracture_class.astype(int)
-    return predict_table({n: replace(s, estimator=clone(s.estimator).fit(X.iloc[fit], y.iloc[fit])) for n, s in searches.items()}, X.iloc[held])
+    return predict_table({n: replace(s, estimator=refitted(s.estimator, X.iloc[fit], y.iloc[fit], v.patient_id.iloc[fit])) for n, s in searches.items()}, X.iloc[held])
 
 @stage('Cross-validation, selection inside', 'fusion classifiers')
 def cross_validated(cohort, harmonisation, embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, seed, n_jobs):
@@ -459,8 +460,8 @@ SHORTCUTS = { # name -> which of the shortcuts are taken
     'all four': {'vertebra', 'seen', 'pooled', 'outside'}}
 
 def _tuned(v, chosen, radiomics, deep, folds, seed, grid):
-    "Logistic regression tuned on the rows of `v`, behind a selection."
-    return search('LR', chosen.fused(radiomics.loc[v.index], deep.loc[v.index]), v.fracture_class.astype(int), v.patient_id, folds, seed, grid=grid).estimator
+    "Logistic regression tuned on the rows of `v`, behind a selection; as it speaks, since only its AUC is asked for."
+    return search('LR', chosen.fused(radiomics.loc[v.index], deep.loc[v.index]), v.fracture_class.astype(int), v.patient_id, folds, seed, grid=grid, calibrate='svm').estimator
 
 def _claim(v, held_out, radiomics, deep, outside, how, outer, folds, seed, grid):
     "Probabilities of the training rows by cross-validation in `outer` folds, and of the held-out rows."
