@@ -142,7 +142,7 @@ def recalibration(
 
 # %% ../nbs/14_classifiers.ipynb #c024
 class NotCalibratedWarning(UserWarning):
-    "Probabilities are left as they are, or a softmax of decision values, because a class has too few patients."
+    "Probabilities are left as they are, or a softmax of decision values, because there are too few rows or patients."
 
 class PatientCalibration(ClassifierMixin, BaseEstimator):
     "A classifier whose probabilities are calibrated on patients left out; it needs three classes or more, so scikit-learn's `check_estimator`, which tries two, is not for it."
@@ -156,15 +156,15 @@ class PatientCalibration(ClassifierMixin, BaseEstimator):
         return self
 
     def _learn(self, X, y, groups):
-        "Factor and shifts; 1 and 0, with `NotCalibratedWarning`, where no patient of a class can be left out."
+        "Factor and shifts; 1 and 0, with `NotCalibratedWarning`, where no patient of a class can be left out, or the classifier cannot be fitted to the rest."
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore', FewerFoldsWarning) # the search has said it of the same rows
                 splits = patient_folds(y, groups, self.n_folds, self.seed)
+            unseen = cross_val_predict(clone(self.estimator), X, y, cv=splits, method=self._method)
         except ValueError as why:
             warnings.warn(f'probabilities are not calibrated: {why}', NotCalibratedWarning, stacklevel=3)
             return 1., np.zeros(len(self.classes_))
-        unseen = cross_val_predict(clone(self.estimator), X, y, cv=splits, method=self._method)
         return recalibration(log_odds(unseen, self._method == 'predict_proba'), np.searchsorted(self.classes_, y))
 
     @property
