@@ -18,17 +18,24 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from xgboost import XGBClassifier
 
-from .classifiers import CLASSES, probabilities
+from .classifiers import CLASSES, PatientCalibration, probabilities
 
 # %% ../nbs/16_explain.ipynb #c007
 LOG_ODDS, PROBABILITY = 'log-odds', 'probability'
 BOOSTED, FORESTS = (LGBMClassifier, XGBClassifier), (ExtraTreesClassifier, RandomForestClassifier)
 
+def _taken_apart(
+    estimator, # fitted: Pipeline or PatientCalibration
+) -> tuple[Pipeline, float, np.ndarray]: # the pipeline, and factor and shifts of its log-odds: 1 and 0 without calibration
+    "What is calibrated, and how."
+    if isinstance(estimator, PatientCalibration): return estimator.estimator_, estimator.slope_, estimator.shift_
+    return estimator, 1., np.zeros(len(CLASSES))
+
 def output_unit(
-    estimator:Pipeline, # fitted, one of CLASSIFIERS
+    estimator, # fitted, one of CLASSIFIERS, calibrated or not
 ) -> str: # LOG_ODDS or PROBABILITY
     "The unit in which this model's SHAP values add up."
-    return LOG_ODDS if isinstance(estimator[-1], (LogisticRegression, *BOOSTED)) else PROBABILITY
+    return LOG_ODDS if isinstance(_taken_apart(estimator)[0][-1], (LogisticRegression, *BOOSTED)) else PROBABILITY
 
 # %% ../nbs/16_explain.ipynb #c008
 def _scaled_table(
@@ -39,38 +46,49 @@ def _scaled_table(
     return pd.DataFrame(estimator[:-1].transform(X), X.index, X.columns) if len(estimator) > 1 else X
 
 # %% ../nbs/16_explain.ipynb #c009
-def model_output(
-    estimator:Pipeline, # fitted, one of CLASSIFIERS
-    X:pd.DataFrame,     # (n, p)
-) -> np.ndarray: # (n, 3), in the unit of `output_unit`
-    "What the SHAP values of `X` add up to: log-odds before softmax, or probabilities."
-    model, X = estimator[-1], X[estimator.feature_names_in_]
-    if isinstance(model, LogisticRegression): return estimator.decision_function(X)
+def _bare_log_odds(pipeline, X):
+    "Log-odds as the model has them before softmax."
+    model = pipeline[-1]
     if isinstance(model, XGBClassifier): return model.predict(X, output_margin=True)
     if isinstance(model, LGBMClassifier): return model.predict(X, raw_score=True)
-    return probabilities(estimator, X)
+    return pipeline.decision_function(X)
+
+def model_output(
+    estimator,      # fitted, one of CLASSIFIERS, calibrated or not
+    X:pd.DataFrame, # (n, p)
+) -> np.ndarray: # (n, 3), in the unit of `output_unit`
+    "What the SHAP values of `X` add up to: log-odds before softmax, or probabilities. Softmax gives the model's probabilities, but for those that the calibration takes for `FLOOR`."
+    (pipeline, slope, shift), X = _taken_apart(estimator), X[estimator.feature_names_in_]
+    return slope*_bare_log_odds(pipeline, X) + shift if output_unit(estimator) == LOG_ODDS else probabilities(estimator, X)
 
 # %% ../nbs/16_explain.ipynb #c011
 def _explainer(
-    estimator:Pipeline,      # fitted
+    estimator,               # fitted
     background:pd.DataFrame, # (m, p) training rows
     seed:int,
     rows:int,                # background rows for black boxes
     rounds:int,              # permutations, there and back, for black boxes
 ):  # a function of X, giving values (n, p, 3) and base values (n, 3)
     "The explainer that suits the model."
-    model = estimator[-1]
+    pipeline, slope, shift = _taken_apart(estimator)
+    model = pipeline[-1]
     if isinstance(model, LogisticRegression):
-        linear = shap.LinearExplainer(model, shap.maskers.Independent(_scaled_table(estimator, background), max_samples=len(background)))
-        return lambda X: linear(_scaled_table(estimator, X))
-    if isinstance(model, FORESTS + BOOSTED): return shap.TreeExplainer(model)
+        linear = shap.LinearExplainer(model, shap.maskers.Independent(_scaled_table(pipeline, background), max_samples=len(background)))
+        return lambda X: _rescaled(linear(_scaled_table(pipeline, X)), slope, shift)
+    if isinstance(model, BOOSTED): return lambda X: _rescaled(shap.TreeExplainer(model)(X), slope, shift)
+    if isinstance(estimator, Pipeline) and isinstance(model, FORESTS): return shap.TreeExplainer(model)
     def predict(values): return probabilities(estimator, pd.DataFrame(values, columns=background.columns))
     box = shap.PermutationExplainer(predict, shap.maskers.Independent(shap.sample(background, rows, seed), max_samples=rows), seed=seed)
     return lambda X: box(X, max_evals=rounds*(2*X.shape[1] + 1), silent=True)
 
 # %% ../nbs/16_explain.ipynb #c012
+def _rescaled(found, slope, shift):
+    "Shares and averages in log-odds, calibrated."
+    return shap.Explanation(slope*np.asarray(found.values, float), slope*np.asarray(found.base_values, float) + shift)
+
+# %% ../nbs/16_explain.ipynb #c013
 def explain(
-    estimator:Pipeline,      # fitted, one of CLASSIFIERS
+    estimator,               # fitted, one of CLASSIFIERS, calibrated or not
     background:pd.DataFrame, # (m, p) training rows: the average that values are measured from; trees carry their own
     X:pd.DataFrame,          # (n, p) rows to explain
     seed:int=0,              # for the black boxes
@@ -86,7 +104,7 @@ def explain(
     base = np.broadcast_to(found.base_values, (len(X), len(CLASSES)))
     return shap.Explanation(np.asarray(found.values, float), np.array(base, float), X[names].to_numpy(), feature_names=names, output_names=[f'class {k}, {output_unit(estimator)}' for k in CLASSES])
 
-# %% ../nbs/16_explain.ipynb #c018
+# %% ../nbs/16_explain.ipynb #c019
 def importance(
     explanation:shap.Explanation, # from `explain`
 ) -> pd.DataFrame: # index feature, columns 'class 0', 'class 1', 'class 2', most important first
@@ -100,7 +118,7 @@ def unit(
     "The unit of the values, as carried by the output names."
     return explanation.output_names[0].split(', ')[-1]
 
-# %% ../nbs/16_explain.ipynb #c021
+# %% ../nbs/16_explain.ipynb #c022
 def plot_global(
     explanation:shap.Explanation, # from `explain`
     top:int=15,                   # features shown
@@ -117,7 +135,7 @@ def plot_global(
     ax.legend(loc='center left', bbox_to_anchor=(1, .5))
     return ax
 
-# %% ../nbs/16_explain.ipynb #c024
+# %% ../nbs/16_explain.ipynb #c025
 def _swarm(
     values:np.ndarray, # (n,) positions along the axis
     span:float,        # width of the axis, in the same unit
@@ -129,7 +147,7 @@ def _swarm(
     offset = (place + 1)//2*np.where(place % 2, 1, -1)
     return height/2*offset/max(4, np.abs(offset).max())
 
-# %% ../nbs/16_explain.ipynb #c026
+# %% ../nbs/16_explain.ipynb #c027
 def _ranked(
     explanation:shap.Explanation,
     k:int,   # class
@@ -145,7 +163,7 @@ def _shade(
     low, high = np.percentile(values, [5, 95])
     return np.clip((values - low)/(high - low), 0, 1) if high > low else np.full(len(values), .5)
 
-# %% ../nbs/16_explain.ipynb #c027
+# %% ../nbs/16_explain.ipynb #c028
 def plot_class(
     explanation:shap.Explanation, # from `explain`
     k:int,                        # class
@@ -166,7 +184,7 @@ def plot_class(
     bar.ax.set_yticklabels(['low', 'high']); bar.set_label('Feature value', labelpad=-12); bar.outline.set_visible(False)
     return ax
 
-# %% ../nbs/16_explain.ipynb #c030
+# %% ../nbs/16_explain.ipynb #c031
 def decision_paths(
     explanation:shap.Explanation,
     k:int,   # class
@@ -180,7 +198,7 @@ def decision_paths(
     names = [f'{len(rest)} other features']*bool(len(rest)) + [explanation.feature_names[j] for j in shown]
     return names, np.cumsum(np.c_[explanation.base_values[:, k], steps], axis=1)
 
-# %% ../nbs/16_explain.ipynb #c032
+# %% ../nbs/16_explain.ipynb #c033
 def plot_decision(
     explanation:shap.Explanation, # from `explain`
     k:int,                        # class
@@ -202,7 +220,7 @@ def plot_decision(
     if truth is not None: ax.legend([plt.Line2D([], [], color=f'C{t}') for t in CLASSES] + [plt.Line2D([], [], color='C7', lw=1.3)], [f'true class {t}' for t in CLASSES] + [f'misclassified ({wrong.sum()})'], loc='center left', bbox_to_anchor=(1, .5))
     return ax
 
-# %% ../nbs/16_explain.ipynb #c035
+# %% ../nbs/16_explain.ipynb #c036
 def plot_waterfall(
     explanation:shap.Explanation, # from `explain`
     row:int,                      # position among the explained rows

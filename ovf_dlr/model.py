@@ -24,7 +24,7 @@ from sklearn.base import BaseEstimator
 from sklearn.covariance import LedoitWolf
 from sklearn.utils.validation import check_is_fitted
 
-from .cohort import CLASSES, SPLIT_TITLES, read_cohort
+from .cohort import CLASSES, SPLIT_TITLES
 from .evaluation import PROBABILITIES
 from .fusion import patient_folds
 from .harmonise import ComBat, SmallCentreWarning
@@ -74,8 +74,8 @@ class ApplicabilityDomain(BaseEstimator):
 # %% ../nbs/18_model.ipynb #c011
 TRUSTED = (
     'collections.OrderedDict', 'lightgbm.basic.Booster', 'lightgbm.sklearn.LGBMClassifier', 'xgboost.core.Booster', 'xgboost.sklearn.XGBClassifier',
-    'ovf_dlr.classifiers.RareClassCalibration', 'ovf_dlr.fusion.CrossValidation', 'ovf_dlr.fusion.LassoFusion', 'ovf_dlr.fusion.LassoPath', 'ovf_dlr.fusion.MultinomialPath',
-    'ovf_dlr.fusion.RedundancyFilter', 'ovf_dlr.harmonise.ComBat', 'ovf_dlr.model.ApplicabilityDomain', 'sklearn.calibration._CalibratedClassifier', 'sklearn.calibration._SigmoidCalibration',
+    'ovf_dlr.classifiers.PairwiseSVC', 'ovf_dlr.classifiers.PatientCalibration', 'ovf_dlr.fusion.CrossValidation', 'ovf_dlr.fusion.LassoFusion', 'ovf_dlr.fusion.LassoPath', 'ovf_dlr.fusion.MultinomialPath',
+    'ovf_dlr.fusion.RedundancyFilter', 'ovf_dlr.harmonise.ComBat', 'ovf_dlr.model.ApplicabilityDomain',
     'sklearn.metrics._dist_metrics.EuclideanDistance64', 'sklearn.metrics._dist_metrics.ManhattanDistance64', 'sklearn.neighbors._kd_tree.KDTree', 'sklearn.tree._tree.Tree')
 
 _FORMAT = 2

@@ -7,7 +7,7 @@ __all__ = ['SOURCE', 'BACKBONES', 'CONTRADICTIONS', 'paper_values', 'Contradicti
            'beside_baseline', 'beside_treatment', 'beside_selection']
 
 # %% ../nbs/22_paper.ipynb #c004
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 

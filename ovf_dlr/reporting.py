@@ -121,6 +121,13 @@ def _transfer_methods(study) -> str:
             + f"(Adam, batch size {s.batch_size}, {s.epochs} epoch{'s'*(s.epochs != 1)}, cosine annealing from {s.learning_rate:g} in the task part and {s.learning_rate_backbone:g} in the backbone)." + _options_methods(s.training, card)
             + f" The {width:,} average-pool activations served as features" + (f"; those of training rows were cross-fitted over {s.cross_fit_folds} folds of patients." if s.protocol == 'strict' else '.') + _views_methods(study))
 
+def _classifiers_methods(s) -> str:
+    "How the classifiers were tuned and calibrated."
+    searched = 'grid search' if s.tuning == 'grid' else 'successive halving over the number of trees (forests and boosting) or grid search (the others)'
+    whose = 'The probabilities of each tuned classifier were' if s.calibrate == 'all' else 'The probabilities of the support vector machine were' if 'SVM' in s.classifiers else ''
+    calibrated = f"{whose} calibrated by temperature scaling with a shift per class, learned from training patients left out in three folds. " if whose else ''
+    return f"{len(s.classifiers)} classifiers were tuned by {searched} with {s.folds}-fold cross-validation grouped by patient on the training set. " + calibrated
+
 def methods(study:Study) -> dict[str, str]:
     "One Methods sentence or two per stage, from the settings and results of this run."
     s, n, strict = study.settings, study.selection.counts, study.settings.protocol == 'strict'
@@ -135,8 +142,7 @@ def methods(study:Study) -> dict[str, str]:
         transfer=_transfer_methods(study),
         fusion=f"Features were eliminated greedily until no two had |Spearman rho| > {s.correlation_threshold:g}; {'a LASSO on the class codes' if s.lasso_family == 'ordinal' else 'a multinomial LASSO, grouped by feature,'} with {s.folds}-fold cross-validated lambda ({study.selection.lasso.lambda_:.4f}, rule: {s.lasso_rule}) "
                f"kept {n['radiomics fused']} radiomic and {n['DTL fused']} deep features, {'whose weighted sum is the DTL_Radscore' if s.lasso_family == 'ordinal' else 'with one weighted sum per class; the DTL_Radscore is the expected class'}.",
-        classifiers=f"{len(s.classifiers)} classifiers were tuned by grid search with {s.folds}-fold cross-validation grouped by patient on the training set; "
-                    f"{CLASSIFIERS[study.chosen].label} had the highest cross-validated macro AUC"
+        classifiers=_classifiers_methods(s) + f"{CLASSIFIERS[study.chosen].label} had the highest cross-validated macro AUC"
                     + (', features selected anew in each fold,' if strict else '') + " and was chosen.",
         evaluation='Discrimination was measured one-vs-rest; AUC intervals rest on DeLong variances by patient, on the logit scale, with Student quantiles at the degrees of freedom of Brunner and Munzel; a patient bootstrap (1,000 draws) stands beside them. Thresholds were fixed on the training set, ' + ('from cross-validated' if strict else 'from apparent') + ' probabilities.')
 

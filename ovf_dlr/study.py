@@ -36,11 +36,10 @@ import joblib
 import numpy as np
 import pandas as pd
 import yaml
-from sklearn.base import clone
 from tqdm.auto import tqdm
 
 import ovf_dlr
-from .classifiers import CLASSIFIERS, mean_auc, predict_table, probabilities, ranking, search
+from .classifiers import CALIBRATE, CLASSIFIERS, TUNING, mean_auc, predict_table, probabilities, ranking, refitted, search
 from .audit import audit
 from .cohort import SPLIT_TITLES, Cohort, CohortError, read_cohort, second_view
 from .evaluation import PROBABILITIES, macro_auc, performance as performance_table
@@ -126,6 +125,8 @@ class Settings:
     folds:int = 5                        # of the grid search
     nested:bool = False                  # `strict`: repeat networks and grid searches inside each outer fold too; takes `cross_fit_folds` times as long
     grid:str = 'full'                    # `full` or `small` grids
+    tuning:str = 'grid'                  # `grid`: every candidate in full; `halving`: fewer trees for those that lag behind
+    calibrate:str = 'all'                # whose probabilities are calibrated: `all`, or the `svm` alone, which has none otherwise
     classifiers:tuple = tuple(CLASSIFIERS)
 
     def __post_init__(self):
@@ -136,7 +137,7 @@ class Settings:
         if self.training['freeze_bn'] and (new := [b for b in self.backbones if b.split(':')[0] in RANDOM]):
             raise ValueError(f"training: freeze_bn: nothing trained is there to keep in {', '.join(new)}; leave freeze_bn off, or name pre-trained backbones")
         for name in ('backbones', 'classifiers'): object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, allowed in dict(protocol=PROTOCOLS, mask_geometry=GEOMETRIES, lasso_family=tuple(FAMILIES), lasso_rule=('min', '1se'), grid=('full', 'small'), icc_form=ICC_FORMS, icc_limit=('value', 'lower')).items():
+        for name, allowed in dict(protocol=PROTOCOLS, mask_geometry=GEOMETRIES, lasso_family=tuple(FAMILIES), lasso_rule=('min', '1se'), grid=('full', 'small'), tuning=TUNING, calibrate=CALIBRATE, icc_form=ICC_FORMS, icc_limit=('value', 'lower')).items():
             if getattr(self, name) not in allowed: raise ValueError(f"{name}: {getattr(self, name)!r} is none of {', '.join(allowed)}")
         if self.perturbations and min(self.perturbations, self.perturbed_vertebrae) < 2: raise ValueError(f'perturbations: {self.perturbations} copies of {self.perturbed_vertebrae} vertebrae; an ICC needs two of each, and 0 copies switch it off')
         if len(set(self.backbones)) < len(self.backbones): raise ValueError(f"backbones: {', '.join(self.backbones)} names one twice")
@@ -408,12 +409,12 @@ def fused(selection, harmonisation, embeddings): return selection.fused(harmonis
 def radscore(selection, harmonisation, embeddings): return selection.radscore(harmonisation[1], embeddings)
 
 # %% ../nbs/17_study.ipynb #c030
-@stage('Eight classifiers by grid search', 'classifiers')
-def searches(cohort, fused, classifiers, grid, folds, seed, n_jobs, progress):
-    "Each classifier's grid search on the training rows, folds grouped by patient."
+@stage('Tuning of the eight classifiers', 'classifiers')
+def searches(cohort, fused, classifiers, grid, tuning, calibrate, folds, seed, n_jobs, progress):
+    "Each classifier tuned, and calibrated, on the training rows, folds grouped by patient."
     v = cohort.vertebrae[cohort.vertebrae.split == 'train']
     names = tqdm(classifiers, desc='classifiers', disable=not progress, leave=False)
-    return {n: search(n, fused.loc[v.index], v.fracture_class.astype(int), v.patient_id, n_folds=folds, seed=seed, n_jobs=n_jobs, grid=grid) for n in names}
+    return {n: search(n, fused.loc[v.index], v.fracture_class.astype(int), v.patient_id, folds, seed, n_jobs, grid, tuning, calibrate) for n in names}
 
 # %% ../nbs/17_study.ipynb #c032
 @contextmanager
@@ -423,10 +424,8 @@ def _said_once():
         for said in (ConstantFeatureWarning, FewerFoldsWarning, NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
         yield
 
-def _refitted(s, X, y): return replace(s, estimator=clone(s.estimator).fit(X, y))
-
 def _unseen(v, fit, held, radiomics, deep, tune, *how):
-    "Probabilities of each classifier for held-out patients, with features selected and classifiers fitted without them; `tune` makes those from features, classes and patients."
+    "Probabilities of each classifier for held-out patients, with features selected and classifiers fitted and calibrated without them; `tune` makes those from features, classes and patients."
     rows = v.iloc[fit]
     with _said_once():
         chosen = _select(rows, radiomics, deep, *how)
@@ -434,15 +433,15 @@ def _unseen(v, fit, held, radiomics, deep, tune, *how):
         return predict_table(tune(X.iloc[fit], rows.fracture_class.astype(int), rows.patient_id), X.iloc[held])
 
 @stage('Cross-validation, selection inside', 'fusion classifiers')
-def cross_validated(cohort, harmonisation, embeddings, nested_embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, grid, seed, n_jobs):
+def cross_validated(cohort, harmonisation, embeddings, nested_embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, grid, tuning, calibrate, seed, n_jobs):
     "Three probabilities per training vertebra and classifier, from the fold that held its patient out; None under `paper`."
     if protocol == 'paper': return None
     v, (_, radiomics) = cohort.vertebrae[cohort.vertebrae.split == 'train'], harmonisation
     how = _repeatable(radiomics, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed
     outer = patient_folds(v.fracture_class.astype(int), v.patient_id, cross_fit_folds, seed)
     def tune(X, y, patients):
-        if nested_embeddings is None: return {n: _refitted(s, X, y) for n, s in searches.items()}
-        return {n: search(n, X, y, patients, n_folds=folds, seed=seed, grid=grid) for n in searches}
+        if nested_embeddings is None: return {n: replace(s, estimator=refitted(s.estimator, X, y, patients)) for n, s in searches.items()}
+        return {n: search(n, X, y, patients, folds, seed, grid=grid, tuning=tuning, calibrate=calibrate) for n in searches}
     parts = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(_unseen)(v, fit, held, radiomics, deep, tune, *how) for (fit, held), deep in zip(outer, nested_embeddings or [embeddings]*len(outer)))
     table = pd.concat(parts, keys=range(len(parts)), names=['fold', None]).reset_index('fold').reset_index(drop=True)
     return table.join(_truth(v), on='vertebra_id')
@@ -492,8 +491,8 @@ SHORTCUTS = { # name -> which of the shortcuts are taken
     'all four': {'vertebra', 'seen', 'pooled', 'outside'}}
 
 def _tuned(v, chosen, radiomics, deep, folds, seed, grid):
-    "Logistic regression tuned on the rows of `v`, behind a selection."
-    return search('LR', chosen.fused(radiomics.loc[v.index], deep.loc[v.index]), v.fracture_class.astype(int), v.patient_id, folds, seed, grid=grid).estimator
+    "Logistic regression tuned on the rows of `v`, behind a selection; as it speaks, since only its AUC is asked for."
+    return search('LR', chosen.fused(radiomics.loc[v.index], deep.loc[v.index]), v.fracture_class.astype(int), v.patient_id, folds, seed, grid=grid, calibrate='svm').estimator
 
 def _claim(v, held_out, radiomics, deep, outside, how, outer, folds, seed, grid):
     "Probabilities of the training rows by cross-validation in `outer` folds, and of the held-out rows."

@@ -2,7 +2,6 @@
 import importlib.util
 import re
 from functools import cache
-from pathlib import Path
 
 import nbformat
 import pytest
