@@ -123,7 +123,7 @@ def _report(name, folder, parameters):
     logging.getLogger('papermill').setLevel(logging.ERROR); warnings.simplefilter('ignore')
     start = time.perf_counter()
     execute_report(name, folder, **parameters)
-    return f'{folder.name}/{name}', time.perf_counter() - start
+    return f"{'second_view/' * (folder.parent.name == 'second_view')}{folder.name}/{name}", time.perf_counter() - start
 
 def _reports(settings, out, n_jobs):
     "Execute all reports, two kernels at a time at most: each holds a full Python with its libraries."

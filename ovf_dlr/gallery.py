@@ -27,7 +27,7 @@ from .cohort import CLASSES, SPLIT_TITLES
 from .evaluation import PROBABILITIES, interval_text
 from .preprocess import load_cases, plot_case
 from .reporting import REPORTS, report_path
-from .study import TRAINING_ROWS, Study, run_folder, whole
+from .study import SECOND_FOLDER, Study, run_folder, whole
 
 # %% ../nbs/20_gallery.ipynb #c006
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Artefact:
     def title(self): return f'{self.item.number}. {self.item.shows}' if self.item else self.name.replace('_', ' ')
 
     @property
-    def id(self): return f'{self.folder}-{self.name}-{self.kind}'
+    def id(self): return f'{self.folder}-{self.name}-{self.kind}'.replace('/', '-')
 
     @cached_property
     def caption(self) -> str:
@@ -143,15 +143,17 @@ def artefacts(
     "Every table and figure of a run: in the paper's order first, the others after them by folder, in the order in which the reports save them."
     out, order = Path(out), [n for names in REPORTS.values() for n in names]
     folders = list(dict.fromkeys(f for places in report_folders(settings).values() for f in places))
+    folders += [f'{SECOND_FOLDER}/{f}' for f in folders if settings.second_view]  # of no item: the paper has one view
     files = [(f, p.parent.name, p.stem) for f in folders for kind, e in ENDINGS.items() for p in sorted((out/f/kind).glob(f'*{e}'))]
     of = lambda kind, name: next((n for n, i in enumerate(ITEMS) if i.kind == kind and any(re.fullmatch(x.replace('*', '.*'), name) for x in i.names)), len(ITEMS))
+    item = lambda a: len(ITEMS) if a[0].startswith(SECOND_FOLDER) else of(*a[1:])
     def place(a):
         report, at = _place(*a[1:]) or (None, 0)
-        return of(*a[1:]), folders.index(a[0]), order.index(report) if report else len(order), at, a
-    return [Artefact(out, *a, (*ITEMS, None)[of(*a[1:])]) for a in sorted(files, key=place)]
+        return item(a), folders.index(a[0]), order.index(report) if report else len(order), at, a
+    return [Artefact(out, *a, (*ITEMS, None)[item(a)]) for a in sorted(files, key=place)]
 
 # %% ../nbs/20_gallery.ipynb #c017
-_FILES = ('predictions.csv', 'metrics.json', 'manifest.json', 'model/card.json')
+_FILES = ('predictions.csv', 'metrics.json', 'manifest.json', 'model/card.json', 'model/README.md', 'tables/dtl_radscore_formula.tex', 'reporting/*.md')
 
 def _read(path): return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -169,7 +171,7 @@ class _Run:
     @property
     def facts(self): return _read(self.out/self.folder/'model'/'card.json').get('cohort', '')
     @property
-    def files(self): return [f'{self.folder}/{n}' for n in (*_FILES, 'tables/dtl_radscore_formula.tex') if (self.out/self.folder/n).is_file()]
+    def files(self): return [p.relative_to(self.out).as_posix() for pattern in _FILES for p in sorted((self.out/self.folder).glob(pattern))]
     @property
     def classifier(self): return CLASSIFIERS[self.metrics['best_classifier']].label if self.metrics else ''
 
@@ -222,7 +224,7 @@ def write_index(
     with whole(out/'thumbnails') as new:
         new.mkdir()
         small = {a.id: _small(a, new) for a in shown if a.kind == 'figures'}
-    said = dict(settings=settings, chosen={k: v for k, v in asdict(settings).items()}, runs=runs, facts=facts, training=TRAINING_ROWS[settings.protocol], rows=_ROWS, wide=_WIDE, small=small, told=lambda a: _told(a.caption, facts),
+    said = dict(settings=settings, chosen={k: v for k, v in asdict(settings).items()}, runs=runs, facts=facts, training=settings.training_rows, rows=_ROWS, wide=_WIDE, small=small, told=lambda a: _told(a.caption, facts),
                 notes=list(dict.fromkeys(n for r in runs for n in r.manifest.get('notes', []))), sets=list(dict.fromkeys(s for r in runs for s in r.auc)),
                 paper=_groups(a for a in shown if a.item), others=_groups(a for a in shown if not a.item),
                 missing=covered[covered.files.map(len) == 0].to_dict('records'), lacks=[i for i in ITEMS if i.lacks])
