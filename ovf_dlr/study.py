@@ -39,7 +39,7 @@ import yaml
 from tqdm.auto import tqdm
 
 import ovf_dlr
-from .classifiers import CALIBRATE, CLASSIFIERS, TUNING, mean_auc, predict_table, probabilities, ranking, refitted, search
+from .classifiers import CALIBRATE, CLASSIFIERS, TUNING, NotCalibratedWarning, mean_auc, predict_table, probabilities, ranking, refitted, search
 from .audit import audit
 from .cohort import SPLIT_TITLES, Cohort, CohortError, read_cohort, second_view
 from .evaluation import PROBABILITIES, macro_auc, performance as performance_table
@@ -429,7 +429,7 @@ def searches(cohort, fused, classifiers, grid, tuning, calibrate, folds, seed, n
 def _said_once():
     "Silences what the selection and the searches on all training rows have said already."
     with warnings.catch_warnings():
-        for said in (ConstantFeatureWarning, FewerFoldsWarning, NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
+        for said in (ConstantFeatureWarning, FewerFoldsWarning, NotCalibratedWarning, NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
         yield
 
 def _unseen(v, fit, held, radiomics, deep, tune, *how):
