@@ -1,0 +1,105 @@
+"The model that left the lab, through the command line: manifests, single films, folders, pages, new centres, and what it refuses."
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from ovf_dlr.cli import app
+
+P = ["p0", "p1", "p2"]
+
+
+def ask(*arguments, refused=False) -> str:
+    "What `ovf-dlr` prints, asked in this process: ten starts of Python would take longer than the tests."
+    done = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+    assert done.exit_code == (2 if refused else 0), (done.output, done.exception)
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def model(smoke_run):
+    return smoke_run / "random" / "model"
+
+
+@pytest.fixture(scope="module")
+def external(data, tmp_path_factory):
+    "A manifest of the external films as a hospital would send it: no class, no split."
+    manifest = next(p for p in (data / "cohorts").glob("phantom-smoke-0-????????/manifest.csv"))
+    table = pd.read_csv(manifest, dtype=str).query("split == 'external'")[["vertebra_id", "patient_id", "center", "image", "mask", "mask_label"]]
+    table[["image", "mask"]] = table[["image", "mask"]].map(lambda p: str(manifest.parent / p))
+    path = tmp_path_factory.mktemp("external") / "manifest.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scored(model, external, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scored")
+    ask("predict", "--model", model, "--manifest", external, "--allow-outside", "--out", folder / "scores.csv", "--report", folder / "pages")
+    return folder
+
+
+def test_scores_are_those_of_the_run(smoke_run, model, scored):
+    scores = pd.read_csv(scored / "scores.csv", index_col="vertebra_id")
+    chosen = pd.read_json(model / "card.json", typ="series").classifier
+    run = pd.read_csv(smoke_run / "random" / "predictions.csv").query("classifier == @chosen").set_index("vertebra_id")
+    np.testing.assert_allclose(scores[P], run.loc[scores.index, P], atol=2e-6)
+    assert scores.center_known.all() and {"distance", "limit", "unusual", "DTL_Radscore"} <= set(scores)
+
+
+def test_every_vertebra_has_a_page_that_stands_alone(scored):
+    scores = pd.read_csv(scored / "scores.csv", index_col="vertebra_id")
+    assert {p.stem for p in (scored / "pages").glob("*.html")} == set(scores.index)
+    assert {p.stem for p in (scored / "pages").glob("*.pdf")} == {*scores.index, "all"}
+    for key, row in scores.iterrows():
+        text = (scored / "pages" / f"{key}.html").read_text()
+        assert "RESEARCH USE ONLY" in text and f"{row[P].max():.3f}" in text and "src=\"data:image/png" in text and "http" not in text
+        assert (scored / "pages" / f"{key}.pdf").read_bytes()[:5] == b"%PDF-"
+
+
+def test_a_film_and_its_mask_need_no_manifest(model, external, scored, tmp_path):
+    rows = pd.read_csv(external, dtype=str)
+    film = rows.image.value_counts().index[0]
+    own = rows[rows.image == film]
+    printed = ask("predict", "--model", model, "--image", film, "--mask", own["mask"].iloc[0], "--center", own.center.iloc[0], "--out", tmp_path / "one.csv")
+    one, all_ = pd.read_csv(tmp_path / "one.csv"), pd.read_csv(scored / "scores.csv", index_col="vertebra_id")
+    assert len(one) == len(own) and "Research use only" in printed
+    np.testing.assert_allclose(one[P], all_.loc[own.vertebra_id, P], atol=2e-6)  # alone as among the others: the model knows the centre
+
+
+def test_folders_are_paired_by_name(model, external, tmp_path):
+    rows = pd.read_csv(external, dtype=str).drop_duplicates("image").head(2)
+    for i, row in enumerate(rows.itertuples()):
+        for column, ending in (("image", ".dcm"), ("mask", ".nii.gz")):
+            (tmp_path / column).mkdir(exist_ok=True)
+            shutil.copy(getattr(row, column), tmp_path / column / f"film{i}{ending}")
+    ask("predict", "--model", model, "--image", tmp_path / "image", "--mask", tmp_path / "mask", "--out", tmp_path / "two.csv")
+    scores = pd.read_csv(tmp_path / "two.csv")
+    assert scores.vertebra_id.str.split("_").str[0].nunique() == 2 and not scores.center_known.any()
+    (tmp_path / "mask" / "film1.nii.gz").unlink()
+    refused = ask("predict", "--model", model, "--image", tmp_path / "image", "--mask", tmp_path / "mask", "--out", tmp_path / "no.csv", refused=True)
+    assert "film1.dcm" in refused and not (tmp_path / "no.csv").exists()
+
+
+def test_a_model_learns_the_scale_of_a_new_centre(model, external, tmp_path):
+    table = pd.read_csv(external, dtype=str).assign(center="IV")
+    table.to_csv(tmp_path / "new.csv", index=False)
+    ask("adapt", "--model", model, "--manifest", tmp_path / "new.csv", "--allow-outside", "--out", tmp_path / "adapted")
+    table.head(1).to_csv(tmp_path / "first.csv", index=False)
+    ask("predict", "--model", tmp_path / "adapted", "--manifest", tmp_path / "first.csv", "--allow-outside", "--out", tmp_path / "first_scores.csv")
+    ask("predict", "--model", model, "--manifest", tmp_path / "new.csv", "--allow-outside", "--out", tmp_path / "all_scores.csv")
+    first, everyone = (pd.read_csv(tmp_path / f"{n}_scores.csv", index_col="vertebra_id") for n in ("first", "all"))
+    assert first.center_known.all()
+    np.testing.assert_allclose(first[P], everyone.loc[first.index, P], atol=2e-6)  # as if its whole hospital stood beside it
+    again = ask("adapt", "--model", tmp_path / "adapted", "--manifest", tmp_path / "new.csv", "--allow-outside", "--out", tmp_path / "twice", refused=True)
+    assert "knows" in again and not (tmp_path / "twice").exists()
+
+
+def test_what_is_asked_must_be_clear(model, external, tmp_path):
+    for arguments, words in [(["--out", "x.csv"], "--image and --mask"), (["--manifest", external], "--out FILE.csv"),
+                             (["--image", tmp_path / "none.dcm", "--mask", tmp_path / "none.nii.gz"], "none.dcm"),
+                             (["--manifest", external, "--second-view", external, "--allow-outside", "--out", "x.csv"], "leave --second-view out")]:
+        refused = ask("predict", "--model", model, *arguments, refused=True)
+        assert words in refused, refused
