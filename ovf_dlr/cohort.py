@@ -460,7 +460,8 @@ def read_manifest(
     if not any(p['problem'] == 'column is missing' for p in problems) and len(table):
         table, more = _whole_table(table, path.parent, seed, require_class, allow_outside); problems += more
     card, more = _card(path.parent, table, label=label, name=name); problems += more
-    readings, more = _read_readings(path, table.get('vertebra_id', []), allow_outside)
+    readings, more = _read_readings(path, raw.get('vertebra_id', []), allow_outside)
+    if readings is not None: readings = readings[readings.vertebra_id.isin(table.get('vertebra_id', []))]  # without those of rows set aside
     return Manifest(path, table.assign(**reading), screened, readings, card, problems + more)
 
 def _shared_films(table, as_given) -> list[dict]:
