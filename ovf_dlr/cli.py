@@ -8,6 +8,7 @@ __all__ = ['app', 'say', 'ManifestFile', 'Outside', 'Spacing', 'Geometry', 'VoiL
            'predict', 'adapt', 'list_', 'add_', 'verify_']
 
 # %% ../nbs/21_cli.ipynb #c004
+import errno
 import logging
 import os
 import shutil
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Optional
@@ -51,12 +52,24 @@ Jobs = Annotated[Optional[int], typer.Option(min=1, help='Processes; all cores i
 SecondView = Annotated[Optional[Path], typer.Option(help='Manifest of further films (anteroposterior) of the same vertebrae.')]
 Scheduler = Annotated[Optional[str], typer.Option(metavar='ADDRESS', help='Open films on a Dask cluster: tcp://HOST:8786, the file of a scheduler, or `local`.')]
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOCKED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+
+def _disk_trouble(error) -> str|None: # None if it is none of the disk's
+    "An `OSError` in words, if the disk and not the program is to blame."
+    where = f" at '{error.filename}'" if error.filename else ''
+    if error.errno in _FULL: return f'no space left{where} ({error.strerror}). What was finished is kept: make room, and give the same command again'
+    if error.errno in _LOCKED: return f'cannot write{where} ({error.strerror}); name another folder with --out, and another data folder with $OVF_DLR_DATA'
+
 @contextmanager
 def clear_errors():
-    "Bad input becomes one message and exit status 2; an interrupt says that the run can go on."
+    "Bad input, and a disk that is full or locked, become one message and exit status 2; an interrupt says that the run can go on."
     try: yield
     except (ValueError, FileNotFoundError) as e:
         say.print(f'[bold red]Stopped:[/] {escape(str(e))}'); raise typer.Exit(2)
+    except OSError as e:
+        if (text := _disk_trouble(e)) is None: raise
+        say.print(f'[bold red]Stopped:[/] {escape(text)}'); raise typer.Exit(2)
     except KeyboardInterrupt:
         say.print('\n[bold]Interrupted.[/] What was finished is kept: the same command goes on from here.'); raise typer.Exit(130)
 
@@ -141,6 +154,17 @@ def _refuse_other(settings, out):
     if other := [f'{k}: {theirs.get(k)!r} there, {v!r} now' for k, v in mine.items() if theirs.get(k) != v]:
         raise ValueError(f"'{out}' holds a run with other settings ({'; '.join(other)}); name another folder with --out, or delete this one")
 
+@contextmanager
+def _alone(out):
+    "Hold a run's folder; the lock falls with the process, however that ends. Raises `ValueError` if another run holds it."
+    from filelock import FileLock, Timeout
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / '.lock')
+    try: lock.acquire(timeout=0)
+    except Timeout: raise ValueError(f"another run is writing into '{out}'; wait until it has ended, or name another folder with --out") from None
+    try: yield
+    finally: lock.release(); (out / '.lock').unlink(missing_ok=True)
+
 def _claim(settings, out):
     "Write the settings into the run's folder."
     from ovf_dlr.study import sweep, whole
@@ -168,7 +192,7 @@ def run(
     from ovf_dlr.reporting import write_artefacts
     from ovf_dlr.study import STAGES, Study, check_paths, data_folder, hangs_on_backbone
     start = time.perf_counter()
-    with clear_errors():
+    with clear_errors(), ExitStack() as held:
         settings = _settings(params, manifest, backbones=tuple(backbone or ()), second_view=second_view and str(second_view), label=label, protocol=protocol, seed=seed, permuted=permuted, allow_outside=allow_outside, spacing=spacing, mask_geometry=mask_geometry, voi_lut=voi_lut)
         out = Path(out or data_folder() / 'results' / settings.name).resolve()
         os.environ['OVF_DLR_DATA'] = str(data_folder())  # the reports' kernels run in another folder
@@ -182,6 +206,7 @@ def run(
             if client: check_paths(client, shared.cohort.vertebrae.image[:1], shared.cache)
             shared.inspection             # and films that cannot be read, before anything is written
             if shared.second: shared.second.inspection
+            held.enter_context(_alone(out))
             _claim(settings, out)
             _compute(shared, [n for n in STAGES if not hangs_on_backbone(n)])
         for s in studies:
