@@ -214,6 +214,10 @@ def checked_labels(
 TUNING, CALIBRATE = ('grid', 'halving'), ('all', 'svm')
 TREES = 'model__n_estimators' # the resource of successive halving
 
+def _possible(candidates:dict, rows:int) -> dict:
+    "Without more neighbours than the smallest fold has `rows` to choose from."
+    return {k: [v for v in values if v <= rows] or [rows] if k == 'model__n_neighbors' else values for k, values in candidates.items()}
+
 def _tuned(
     recipe:Classifier,
     bare:Pipeline, # to be tuned
@@ -224,8 +228,9 @@ def _tuned(
 ): # fitted search
     "Every candidate judged, by all folds."
     how = dict(scoring=macro_auc_score, cv=splits, n_jobs=n_jobs, refit=False, error_score='raise')
-    if tuning == 'grid' or TREES not in bare.get_params(): return GridSearchCV(bare, recipe.candidates(grid), **how)
-    return HalvingGridSearchCV(bare, recipe.candidates(grid), resource=TREES, max_resources=bare.get_params()[TREES], factor=3, return_train_score=False, **how)
+    candidates = _possible(recipe.candidates(grid), min(len(fit) for fit, _ in splits))
+    if tuning == 'grid' or TREES not in bare.get_params(): return GridSearchCV(bare, candidates, **how)
+    return HalvingGridSearchCV(bare, candidates, resource=TREES, max_resources=bare.get_params()[TREES], factor=3, return_train_score=False, **how)
 
 def _results(
     found, # fitted search
@@ -264,7 +269,7 @@ def search(
     if calibrate == 'all' or not hasattr(best, 'predict_proba'): best = PatientCalibration(best, seed=seed)
     return Search(name, refitted(best, X, y, groups), params, float(table.cv_auc[0]), float(table.cv_auc_sd[0]), table)
 
-# %% ../nbs/14_classifiers.ipynb #c044
+# %% ../nbs/14_classifiers.ipynb #c045
 def search_all(
     X,                   # (n, p) training features
     y,                   # (n,) class 0, 1, 2
@@ -281,7 +286,7 @@ def search_all(
     "Tune several classifiers on the same folds."
     return {name: search(name, X, y, groups, n_folds, seed, n_jobs, grid, tuning, calibrate) for name in tqdm(names, disable=not progress, desc='classifiers')}
 
-# %% ../nbs/14_classifiers.ipynb #c045
+# %% ../nbs/14_classifiers.ipynb #c046
 def ranking(
     searches:dict[str, Search],
 ) -> pd.DataFrame: # one row per classifier, best first
@@ -290,14 +295,14 @@ def ranking(
     table = pd.DataFrame([{'classifier': s.name, 'label': CLASSIFIERS[s.name].label, 'cv_auc': s.cv_auc, 'cv_auc_sd': s.cv_auc_sd} for s in searches.values()])
     return table.sort_values(['cv_auc', 'classifier'], ascending=[False, True], key=lambda c: c.round(9) if c.name == 'cv_auc' else c.map(order.index)).set_index('classifier')
 
-# %% ../nbs/14_classifiers.ipynb #c046
+# %% ../nbs/14_classifiers.ipynb #c047
 def best(
     searches:dict[str, Search],
 ) -> str: # key of `searches`
     "The classifier with the highest cross-validated macro AUC; the choice never looks at a validation set."
     return ranking(searches).index[0]
 
-# %% ../nbs/14_classifiers.ipynb #c051
+# %% ../nbs/14_classifiers.ipynb #c052
 def predict_table(
     searches:dict[str, Search],
     X:pd.DataFrame, # (n, p), indexed by vertebra_id

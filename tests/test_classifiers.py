@@ -152,7 +152,8 @@ def test_the_folds_of_the_nested_cross_validation_calibrate_by_patient(monkeypat
     seen, real = [], PatientCalibration.fit
     monkeypatch.setattr(PatientCalibration, "fit", lambda self, X, y, groups=None: (seen.append((X.index, groups)), real(self, X, y, groups))[1])
     fit, held = np.arange(60), np.arange(60, 90)
-    found = study._unseen(v, fit, held, radiomics, deep, searches, *how("ordinal", radiomics))
+    def tune(X, y, patients): return {n: replace(s, estimator=refitted(s.estimator, X, y, patients)) for n, s in searches.items()}
+    found = study._unseen(v, fit, held, radiomics, deep, tune, *how("ordinal", radiomics))
     (rows, groups), = seen
     assert list(rows) == list(v.index[fit]) and list(groups) == list(v.patient_id.iloc[fit])
     assert list(found.vertebra_id) == list(v.index[held])
