@@ -1,4 +1,6 @@
 "A second film of every vertebra: its features join those of the first, and the model that leaves the lab asks for both."
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,7 +44,7 @@ def test_the_frozen_model_needs_both_views_and_repeats_the_run(study, tmp_path):
     said = study.predictions.query(f"classifier == {study.chosen!r}").set_index("vertebra_id").loc[rows, ["p0", "p1", "p2"]]
     np.testing.assert_allclose(model.predict(first, second)[["p0", "p1", "p2"]], said, atol=1e-6)
     with pytest.raises(ValueError, match="learnt from two views"): model.predict(first)
-    single = Model(model.networks[:1], *[getattr(model, k) for k in ("selection", "combat", "classifier", "card")])
+    single = replace(model, networks=model.networks[:1])
     with pytest.raises(ValueError, match="learnt from one view"): single.predict(first, second)
 
 
