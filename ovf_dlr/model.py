@@ -211,7 +211,7 @@ def doubts(
     "What speaks against believing this score, in sentences."
     said = []
     if row.unusual: said.append(f"UNUSUAL: this vertebra lies further from the training rows ({row.distance:.1f}) than all but one in a hundred of them (limit {row.limit:.1f}); the model was not made for it.")
-    if not row.center_known: said.append('The model does not know the scale of this centre; with few films of it nothing was harmonised. `ovf-dlr adapt` learns a centre from its films.')
+    if not row.center_known: said.append('The model does not know the scale of this centre: it was estimated from the films scored together, or, if they were too few, nothing was harmonised. `ovf-dlr adapt` learns a centre from its films.')
     if not spacing_known: said.append('The film does not say how large its pixels are; 1 mm was assumed, and every size and texture hangs on it.')
     top = np.sort([row[p] for p in PROBABILITIES])[::-1]
     if top[0] - top[1] < .1: said.append(f'The two likeliest classes are {top[0] - top[1]:.2f} apart: a toss-up.')
