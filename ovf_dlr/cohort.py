@@ -12,6 +12,7 @@ __all__ = ['CLASSES', 'SPLITS', 'SPLIT_TITLES', 'ASTLOF_PARTS', 'PROBLEM_COLUMNS
 import difflib
 import hashlib
 import io
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -261,7 +262,9 @@ def split_by_patient(
     first = table[table.center == centers[0]].sort_values(['patient_id', 'vertebra_id'], kind='stable')
     if first.patient_id.nunique() < 5: raise ValueError(f"center {centers[0]!r} has {first.patient_id.nunique()} patients, 8:2 by patient needs at least 5; add patients, or a `split` column")
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
-    _, internal = next(folds.split(first, first.fracture_class.fillna(-1).astype(int), first.patient_id))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'The least populated class')  # a class that is too small is reported as a problem of the cohort
+        _, internal = next(folds.split(first, first.fracture_class.fillna(-1).astype(int), first.patient_id))
     split[first.index[internal]] = 'internal'
     return split
 

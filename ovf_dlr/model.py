@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from .cohort import CLASSES, SPLIT_TITLES
 from .evaluation import PROBABILITIES
 from .fusion import patient_folds
-from .harmonise import ComBat, SmallCentreWarning
+from .harmonise import ComBat, ConstantFeatureWarning, SmallCentreWarning
 from .preprocess import crop_cohort, load_cases, network_crop, network_mask, plot_case
 from .reading import reading_choices
 from .study import Selection, Study, _both_views, _measured, versions, whole, write_json
@@ -83,6 +83,7 @@ _FOLDERS = ('network', 'network_second_view')
 _PARTS = ('harmonise', 'radiomics_filter', 'dtl_filter', 'lasso', 'classifier', 'domain', 'background')
 _BACKGROUND = 100 # training rows that SHAP values are measured from
 _AT_ONCE = 256    # crops held in memory
+_DECIMALS = 6     # of all that is said about a vertebra; what comes after them depends on the processor
 
 def _held_out_auc(study, name) -> list[dict]:
     "Macro AUC of one classifier in each set, for the card."
@@ -117,7 +118,7 @@ class Model:
         learnt = study.fused.loc[train.index]
         combat, further = deepcopy(study.harmonisation[0]), (v.split != 'train') & ~v.center.isin(study.harmonisation[0].centres_)
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', SmallCentreWarning)  # the run has said it
+            for said in (SmallCentreWarning, ConstantFeatureWarning): warnings.simplefilter('ignore', said)  # by the run, already
             if further.any(): combat.adapt(study.radiomics[further], v.center[further])
         domain = ApplicabilityDomain(n_folds=s.folds, seed=s.seed).fit(learnt, train.fracture_class.astype(int), train.patient_id)
         background = learnt.sample(min(_BACKGROUND, len(learnt)), random_state=s.seed).sort_index().to_numpy()
@@ -166,7 +167,8 @@ class Model:
         found = self.features(table, second, n_jobs, progress)
         fused, radscore = self.selection.fused(*found), self.selection.radscore(*found)
         p = self.classifier.predict_proba(fused)
-        scores = pd.DataFrame(p, table.index, PROBABILITIES).assign(predicted=p.argmax(1), DTL_Radscore=radscore, distance=self.domain.distance(fused), limit=self.domain.limit_)
+        scores = pd.DataFrame(p, table.index, PROBABILITIES).assign(DTL_Radscore=radscore, distance=self.domain.distance(fused), limit=self.domain.limit_).round(_DECIMALS)
+        scores.insert(3, 'predicted', scores[PROBABILITIES].to_numpy().argmax(1))
         return Scores(self, self._read_like(table), scores.assign(unusual=scores.distance > scores.limit, center_known=table.center.isin(self.combat.centres_)), fused)
 
     def predict(self, table:pd.DataFrame, second:pd.DataFrame|None=None, n_jobs=1, progress=False) -> pd.DataFrame: # index vertebra_id: p0, p1, p2, predicted, DTL_Radscore, distance, limit, unusual, center_known

@@ -116,7 +116,7 @@ def square_window(
     return y - half/dy, y + half/dy, x - half/dx, x + half/dx
 
 # %% ../nbs/03_preprocess.ipynb #c024
-def _weights(start, stop, n_out, n_in) -> tuple[np.ndarray, slice]: # (n_out, n) float32 and the n inputs they apply to
+def _weights(start, stop, n_out, n_in) -> tuple[np.ndarray, slice]: # (n_out, n) and the n inputs they apply to
     "Triangle-filter weights that resample inputs on [start, stop) to `n_out`; beyond the edge the edge is repeated."
     scale = (stop-start)/n_out
     width = max(scale, 1.)
@@ -125,7 +125,7 @@ def _weights(start, stop, n_out, n_in) -> tuple[np.ndarray, slice]: # (n_out, n)
     w = np.clip(1 - abs(reach - centres[:, None])/width, 0, None)
     w /= w.sum(1, keepdims=True)
     inside = np.clip(reach, 0, n_in-1)
-    folded = np.zeros((n_out, inside[-1]-inside[0]+1), np.float32)
+    folded = np.zeros((n_out, inside[-1]-inside[0]+1))
     np.add.at(folded.T, inside-inside[0], w.T)
     return folded, slice(inside[0], inside[-1]+1)
 
@@ -134,7 +134,7 @@ def _cut(pixels, case, size, margin_mm) -> np.ndarray: # (size, size) float32
     top, bottom, left, right = square_window(case, margin_mm)
     rows, ys = _weights(top, bottom, size, pixels.shape[0])
     cols, xs = _weights(left, right, size, pixels.shape[1])
-    return rows @ pixels[ys, xs] @ cols.T
+    return (rows @ pixels[ys, xs].astype(float) @ cols.T).astype(np.float32)
 
 def network_crop(
     case:Case,            # one vertebra

@@ -387,14 +387,14 @@ def _fitting(network, crops):
 
 # %% ../nbs/12_transfer.ipynb #c053
 def _forward(module, network, crops, device, batch=64):
-    "Outputs of `module` for all `crops` that fit `network`, in evaluation mode and single precision, a batch at a time, as one array."
+    "Outputs of `module` for all `crops` that fit `network`, in evaluation mode, computed in double precision and rounded to single, a batch at a time, as one array."
     device = _device(device)
-    module = module.to(device).eval()
+    module = module.to(device, torch.float64).eval()
     none = np.empty((0, *network.card['size']), 'float32') # goes first, and gives the result its shape where there are no crops
     pieces = itertools.chain([none], (np.stack(piece) for piece in chunked(crops, batch)))
     try:
-        with torch.inference_mode(): return np.concatenate([module(torch.from_numpy(_fitting(network, x)).to(device)).float().cpu().numpy() for x in pieces])
-    finally: module.cpu()
+        with torch.inference_mode(): return np.concatenate([module(torch.from_numpy(_fitting(network, x)).to(device, torch.float64)).float().cpu().numpy() for x in pieces])
+    finally: module.to('cpu', torch.float32)
 
 # %% ../nbs/12_transfer.ipynb #c054
 @patch

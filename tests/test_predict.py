@@ -1,5 +1,8 @@
 "The model that left the lab, through the command line: manifests, single films, folders, pages, new centres, and what it refuses."
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -103,3 +106,16 @@ def test_what_is_asked_must_be_clear(model, external, tmp_path):
                              (["--manifest", external, "--second-view", external, "--allow-outside", "--out", "x.csv"], "leave --second-view out")]:
         refused = ask("predict", "--model", model, *arguments, refused=True)
         assert words in refused, refused
+
+
+OLDER_PROCESSOR = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3", "OMP_NUM_THREADS": "2"}
+ASK_IT = "import sys, torch; from ovf_dlr.cli import app; print(torch.backends.cpu.get_cpu_capability()); app(sys.argv[1:])"
+
+
+def test_another_processor_says_the_same_bit_by_bit(model, external, scored, tmp_path):
+    "The newer instructions of this machine are forbidden in a process of its own; sums are then taken in another order."
+    arguments = ["predict", "--model", model, "--manifest", external, "--allow-outside", "--out", tmp_path / "scores.csv"]
+    done = subprocess.run([sys.executable, "-c", ASK_IT, *map(str, arguments)], env={**os.environ, **OLDER_PROCESSOR}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("DEFAULT"), done.stdout[:100]  # the older processor it was
+    assert (tmp_path / "scores.csv").read_bytes() == (scored / "scores.csv").read_bytes()
