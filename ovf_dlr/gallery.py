@@ -125,6 +125,12 @@ class Artefact:
         if self.kind == 'tables': return (self.out/self.file('.md')).read_text().split('\n')[0]
         with Image.open(self.out/self.file('.png')) as image: return image.text['Description']
 
+    @property
+    def formula(self) -> str:
+        "The formula that a table of weights stands for; empty for all other artefacts."
+        text = self.out/self.file('.txt').replace('_weights', '_formula')
+        return text.read_text(encoding='utf-8') if self.name.endswith('_weights') and text.is_file() else ''
+
     @cached_property
     def table(self) -> pd.DataFrame: return pd.read_csv(self.out/self.file('.csv'), dtype=str, keep_default_na=False)
 
@@ -153,7 +159,7 @@ def artefacts(
     return [Artefact(out, *a, (*ITEMS, None)[item(a)]) for a in sorted(files, key=place)]
 
 # %% ../nbs/20_gallery.ipynb #c017
-_FILES = ('predictions.csv', 'metrics.json', 'manifest.json', 'model/card.json', 'model/README.md', 'tables/dtl_radscore_formula.tex', 'reporting/*.md')
+_FILES = ('predictions.csv', 'metrics.json', 'manifest.json', 'model/card.json', 'model/README.md', 'tables/dtl_radscore_formula.*', 'reporting/*.md')
 
 def _read(path): return json.loads(path.read_text()) if path.is_file() else {}
 

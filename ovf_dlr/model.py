@@ -169,7 +169,7 @@ class Model:
         p = self.classifier.predict_proba(fused)
         scores = pd.DataFrame(p, table.index, PROBABILITIES).assign(DTL_Radscore=radscore, distance=self.domain.distance(fused), limit=self.domain.limit_).round(_DECIMALS)
         scores.insert(3, 'predicted', scores[PROBABILITIES].to_numpy().argmax(1))
-        return Scores(self, self._read_like(table), scores.assign(unusual=scores.distance > scores.limit, center_known=table.center.isin(self.combat.centres_)), fused)
+        return Scores(self, [self._read_like(t) for t in (table, second) if t is not None], scores.assign(unusual=scores.distance > scores.limit, center_known=table.center.isin(self.combat.centres_)), fused)
 
     def predict(self, table:pd.DataFrame, second:pd.DataFrame|None=None, n_jobs=1, progress=False) -> pd.DataFrame: # index vertebra_id: p0, p1, p2, predicted, DTL_Radscore, distance, limit, unusual, center_known
         "The table of `score`."
@@ -224,7 +224,7 @@ def doubts(
 class Scores:
     "What a model says of some vertebrae, and what that rests on."
     model:Model
-    vertebrae:pd.DataFrame # the cohort table that was scored
+    views:list             # the cohort table that was scored, and that of its second view if there is one
     table:pd.DataFrame     # index vertebra_id: p0, p1, p2, predicted, DTL_Radscore, distance, limit, unusual, center_known
     fused:pd.DataFrame     # (n, p) features that the classifier saw
 
@@ -234,17 +234,23 @@ class Scores:
         X = self.fused if ids is None else self.fused.loc[ids]
         return explain(self.model.classifier, pd.DataFrame(self.model.background, columns=self.fused.columns), X)
 
+    def cases(self, ids=None, progress=False):
+        "Yields (id, its case in each view) of the vertebrae `ids`; of all, in the order of their films, if not given."
+        first = self.views[0] if ids is None else self.views[0].loc[ids]
+        for key, case in load_cases(first, progress):
+            yield key, [case, *(next(load_cases(v.loc[[key]]))[1] for v in self.views[1:])]
+
     def plot_page(self, key:str):
         "The page of the vertebra `key`; returns the figure."
-        return _page(self, key, next(case for _, case in load_cases(self.vertebrae.loc[[key]])))
+        return _page(self, key, next(self.cases([key]))[1])
 
     def write(self, folder:str|Path, progress:bool=False) -> list[Path]:
         "Write `ID.pdf` and `ID.html` for each vertebra, and `all.pdf`; each appears whole or not at all."
         folder, made = Path(folder), []
         with whole(folder / 'all.pdf') as new, PdfPages(new) as pages:
-            for key, case in load_cases(self.vertebrae, progress):
-                figure = _page(self, key, case)
-                made += [_write_html(folder / f'{_file_name(key)}.html', self, key, case, figure)]
+            for key, cases in self.cases(progress=progress):
+                figure = _page(self, key, cases)
+                made += [_write_html(folder / f'{_file_name(key)}.html', self, key, cases, figure)]
                 with whole(folder / f'{_file_name(key)}.pdf') as one: figure.savefig(one, format='pdf')
                 pages.savefig(figure); plt.close(figure)
         return made
@@ -257,21 +263,23 @@ def _auc_line(card) -> str:
     held = [f"{SPLIT_TITLES[r['split']].lower()} {r['auc']:.2f} ({r['lower']:.2f} to {r['upper']:.2f}), n = {r['n']}" for r in card['performance'] if r['split'] != 'train' and r['auc'] is not None and not np.isnan(r['auc'])]
     return 'Macro AUC (95 % CI): ' + ('; '.join(held) or 'not measured on held-out rows') + '.'
 
-def _facts(scores, key, case) -> list[str]:
+def _facts(scores, key, cases) -> list[str]:
     "The small print of a page."
     row, card = scores.table.loc[key], scores.model.card
     return [f"Model: {card['classifier']} on {card['backbone']} features, protocol {card['protocol']}, ovf_dlr {card['versions']['ovf_dlr']}. {card['cohort']}", _auc_line(card),
             f"DTL_Radscore {row.DTL_Radscore:.3f}. Distance from the training rows {row.distance:.1f}, limit {row.limit:.1f}; further out lay {scores.model.domain.exceeded(scores.fused.loc[[key]])[0]:.0%} of them. "
-            f"Pixel size {case.spacing[0]:.3f} x {case.spacing[1]:.3f} mm. Centres whose scale the model knows: {', '.join(scores.model.centers)}."]
+            f"Pixel size {' and '.join(f'{c.spacing[0]:.3f} x {c.spacing[1]:.3f} mm' for c in cases)}. Centres whose scale the model knows: {', '.join(scores.model.centers)}."]
 
-def _pictures(scores, key, case, axes):
-    "Film, body and activation map."
+def _pictures(scores, key, case, network, axes):
+    "Film, body and activation map of one view."
     from ovf_dlr.transfer import activation_map, plot_activation
-    card, k, network = scores.model.card, int(scores.table.predicted[key]), scores.model.networks[0]
+    card, k = scores.model.card, int(scores.table.predicted[key])
     plot_case(case, axes[0], None, 'Film'); plot_case(case, axes[1], 10, 'Outlined body')
     crop = network_crop(case, card['crop_size'], card['crop_margin_mm'])
     plot_activation(crop, activation_map(network, crop[None], target=k)[0], network_mask(case, card['crop_size'], card['crop_margin_mm']), colorbar=False, ax=axes[2])
     axes[2].set_title(f'Activation (red: for class {k})')
+
+def _sizes_known(cases) -> bool: return all(c.spacing_known for c in cases)
 
 def _plot_probabilities(row, ax):
     p = [row[c] for c in PROBABILITIES]
@@ -280,21 +288,21 @@ def _plot_probabilities(row, ax):
     ax.set(yticks=range(3), yticklabels=[f'class {k}' for k in CLASSES], xlim=(0, 1.15), xticks=[0, .5, 1], xlabel='Probability', title='What the model says')
     ax.invert_yaxis()
 
-def _page(scores, key, case):
+def _page(scores, key, cases):
     "One sheet of A4."
     from ovf_dlr.explain import plot_waterfall
     row, card = scores.table.loc[key], scores.model.card
     with plt.style.context('ovf_dlr.figure'):
         figure = plt.figure(figsize=(8.27, 11.69), layout='none')
-        grid = figure.add_gridspec(1, 3, left=.06, right=.94, top=.88, bottom=.62, wspace=.12)
-        _pictures(scores, key, case, [figure.add_subplot(grid[0, i]) for i in range(3)])
+        grid = figure.add_gridspec(len(cases), 3, left=.06, right=.94, top=.88, bottom=.62, wspace=.12, hspace=.25)
+        for i, (case, network) in enumerate(zip(cases, scores.model.networks)): _pictures(scores, key, case, network, [figure.add_subplot(grid[i, j]) for j in range(3)])
         _plot_probabilities(row, figure.add_axes([.12, .47, .26, .11]))
         plot_waterfall(scores.explanation([key]), 0, int(row.predicted), ax=figure.add_axes([.5, .16, .42, .23]))
         figure.text(.06, .96, f'Vertebra {key}', fontsize=16, weight='bold', va='top')
         figure.text(.06, .93, f"{card['label']}: {row.predicted}, with probability {row[PROBABILITIES].max():.2f}", fontsize=11, va='top')
         figure.text(.94, .96, 'RESEARCH USE ONLY', fontsize=11, weight='bold', color='C3', ha='right', va='top')
         figure.text(.94, .942, 'Not a medical device.', fontsize=8, color='.35', ha='right', va='top')
-        warned, small = doubts(row, card, case.spacing_known), _facts(scores, key, case)
+        warned, small = doubts(row, card, _sizes_known(cases)), _facts(scores, key, cases)
         lines = [textwrap.fill(f'! {t}', 62, subsequent_indent='  ') for t in warned] or ['No warning. That is no proof of being right.']
         figure.text(.46, .59, '\n'.join(lines), fontsize=8, va='top', linespacing=1.4, color='C3' if warned else '.2')
         figure.text(.06, .03, '\n'.join(textwrap.fill(t, 150) for t in small), fontsize=6.5, color='.35', va='bottom', linespacing=1.4)
@@ -311,7 +319,7 @@ img{width:100%;background:#fff}.use{color:#b00020;font-weight:bold}.doubt{border
 <h2>The page</h2><img alt="Film, outlined body, activation map, probabilities and SHAP values of vertebra {{ key }}" src="data:image/png;base64,{{ picture }}">
 {% for text in facts %}<p><small>{{ text }}</small></p>{% endfor %}</body></html>"""
 
-def _write_html(path, scores, key, case, figure) -> Path:
+def _write_html(path, scores, key, cases, figure) -> Path:
     "The page as HTML: numbers as text, the picture inside."
     import jinja2
     from ovf_dlr.explain import unit
@@ -320,7 +328,7 @@ def _write_html(path, scores, key, case, figure) -> Path:
     values = said.values[0, :, int(row.predicted)]
     top = np.argsort(-abs(values), kind='stable')[:10]
     text = jinja2.Environment(autoescape=True).from_string(_PAGE).render(
-        key=key, label=scores.model.card['label'], predicted=int(row.predicted), probabilities=[(k, row[p]) for k, p in zip(CLASSES, PROBABILITIES)], doubts=doubts(row, scores.model.card, case.spacing_known),
-        unit=unit(said), features=[(said.feature_names[j], said.data[0, j], values[j]) for j in top], picture=base64.b64encode(png.getvalue()).decode(), facts=_facts(scores, key, case))
+        key=key, label=scores.model.card['label'], predicted=int(row.predicted), probabilities=[(k, row[p]) for k, p in zip(CLASSES, PROBABILITIES)], doubts=doubts(row, scores.model.card, _sizes_known(cases)),
+        unit=unit(said), features=[(said.feature_names[j], said.data[0, j], values[j]) for j in top], picture=base64.b64encode(png.getvalue()).decode(), facts=_facts(scores, key, cases))
     with whole(path) as new: new.write_text(text, encoding='utf-8')
     return path

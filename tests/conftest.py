@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from ovf_dlr.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +27,13 @@ def command(data: Path, *arguments, check=True, **kw) -> subprocess.CompletedPro
                           env={**os.environ, "OVF_DLR_DATA": str(data), "MPLBACKEND": "agg", "COLUMNS": "200"}, **kw)
     assert not check or done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done
+
+
+def ask(*arguments, refused=False) -> str:
+    "What `ovf-dlr` prints, asked in this process: ten starts of Python would take longer than the tests."
+    done = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+    assert done.exit_code == (2 if refused else 0), (done.output, done.exception)
+    return done.output
 
 
 @pytest.fixture(scope="session")

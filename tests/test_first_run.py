@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from test_predict import ask
+from conftest import ask
 
 
 @pytest.fixture

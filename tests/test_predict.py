@@ -1,4 +1,5 @@
 "The model that left the lab, through the command line: manifests, single films, folders, pages, new centres, and what it refuses."
+import json
 import os
 import shutil
 import subprocess
@@ -7,18 +8,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from ovf_dlr.cli import app
+from conftest import ask
 
 P = ["p0", "p1", "p2"]
-
-
-def ask(*arguments, refused=False) -> str:
-    "What `ovf-dlr` prints, asked in this process: ten starts of Python would take longer than the tests."
-    done = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
-    assert done.exit_code == (2 if refused else 0), (done.output, done.exception)
-    return done.output
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +39,8 @@ def scored(model, external, tmp_path_factory):
 
 def test_scores_are_those_of_the_run(smoke_run, model, scored):
     scores = pd.read_csv(scored / "scores.csv", index_col="vertebra_id")
-    chosen = pd.read_json(model / "card.json", typ="series").classifier
-    run = pd.read_csv(smoke_run / "random" / "predictions.csv").query("classifier == @chosen").set_index("vertebra_id")
+    chosen = json.loads((model / "card.json").read_text())["classifier"]
+    run = pd.read_csv(smoke_run / "random" / "predictions.csv").query(f"classifier == {chosen!r}").set_index("vertebra_id")
     np.testing.assert_allclose(scores[P], run.loc[scores.index, P], atol=2e-6)
     assert scores.center_known.all() and {"distance", "limit", "unusual", "DTL_Radscore"} <= set(scores)
 

@@ -1,6 +1,7 @@
 "A second film of every vertebra: its features join those of the first, and the model that leaves the lab asks for both."
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +44,12 @@ def test_the_frozen_model_needs_both_views_and_repeats_the_run(study, tmp_path):
     first, second = (s.cohort.vertebrae.loc[rows] for s in (study, study.second))
     said = study.predictions.query(f"classifier == {study.chosen!r}").set_index("vertebra_id").loc[rows, ["p0", "p1", "p2"]]
     np.testing.assert_allclose(model.predict(first, second)[["p0", "p1", "p2"]], said, atol=1e-6)
+    scores = model.score(first, second)
+    assert len(scores.write(tmp_path / "pages")) == len(rows)
+    page = scores.plot_page(rows[0])
+    titles = [ax.get_title(loc=where) for ax in page.axes for where in ("left", "center")]
+    assert sum("Activation" in t for t in titles) == sum("Outlined body" in t for t in titles) == 2  # film, body and map of each view
+    plt.close(page)
     with pytest.raises(ValueError, match="learnt from two views"): model.predict(first)
     single = replace(model, networks=model.networks[:1])
     with pytest.raises(ValueError, match="learnt from one view"): single.predict(first, second)
