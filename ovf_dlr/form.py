@@ -18,8 +18,8 @@ from .study import CHOICES, Settings, read_settings, settings_table, whole
 ALWAYS = ('cohort', 'backbones') # are written even where they stand at their defaults
 
 def _shown(value):
-    "A value as YAML on one line."
-    return '' if value is None else yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000).removesuffix('\n...\n').strip()
+    "A value as YAML on one line; nothing for nothing."
+    return '' if value is None or value == {} else yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000).removesuffix('\n...\n').strip()
 
 def _differing(value, default):
     "The part of `value` that the default does not have."
@@ -32,7 +32,7 @@ def short_file(
     "The parameter file of these settings."
     meaning, default = settings_table().meaning, Settings()
     names = [f.name for f in fields(Settings) if f.name != 'name' and (f.name in ALWAYS or getattr(settings, f.name) != getattr(default, f.name))]
-    return ''.join(f'{n}: {_shown(_differing(getattr(settings, n), getattr(default, n)))}  # {meaning[n]}\n' for n in names)
+    return ''.join(f'{n}: {_shown(_differing(getattr(settings, n), getattr(default, n))) or "null"}  # {meaning[n]}\n' for n in names)
 
 # %% ../nbs/23_form.ipynb #c011
 _WIDE = {'description_width': '11rem'}

@@ -75,7 +75,7 @@ def page(lab):
 
 def run_all(page, lab, name):
     "Open a notebook and choose Run > Run All Cells."
-    page.goto(f"{lab}/lab/tree/{name}?token={TOKEN}")
+    page.goto(f"{lab}/lab/tree/{name}?token={TOKEN}&reset")  # no tab of an earlier visit
     page.locator(".jp-Toolbar-kernelName:has-text('Python 3')").wait_for(timeout=120_000)  # a menu is there sooner than a kernel
     page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=120_000)
     page.locator(".lm-MenuBar-itemLabel:text-is('Run')").click()
@@ -138,7 +138,7 @@ def test_the_form_is_alive(page, lab, checkout, tmp_path):
     preview, write = page.locator(".widget-html pre"), page.locator("button:has-text('Write')")
     preview.wait_for(timeout=120_000)
     assert "protocol: paper" not in preview.text_content()
-    page.locator(".jp-Collapse-header:has-text('The protocol')").click()
+    page.get_by_text("The protocol", exact=True).click()
     page.locator(".widget-dropdown:has-text('protocol') select").select_option("paper")
     playwright.expect(preview).to_contain_text("protocol: paper", timeout=30_000)
     seed = page.locator(".widget-text:has-text('seed') input")
