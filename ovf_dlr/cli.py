@@ -9,6 +9,7 @@ __all__ = ['app', 'say', 'ManifestFile', 'Outside', 'Spacing', 'Geometry', 'VoiL
 
 # %% ../nbs/21_cli.ipynb #c004
 import errno
+import json
 import logging
 import os
 import re
@@ -33,7 +34,7 @@ from rich.table import Table
 from . import __version__
 from .audit import audit
 from .cohort import flow_table, read_cohort, read_manifest, second_view as match_view
-from .convert import read_buu, read_coco, read_labelme, read_landmarks_csv, write_cohort
+from .convert import film_stem, read_buu, read_coco, read_labelme, read_landmarks_csv, write_cohort
 from .deidentify import BurnedInWarning, deidentify_cohort, deidentify_files
 from .phantom import SIZES, make_cohort
 from .reading import GEOMETRIES, reading_choices
@@ -60,7 +61,7 @@ def _disk_trouble(error) -> str|None: # None if it is none of the disk's
     "An `OSError` in words, if the disk and not the program is to blame."
     where = f" at '{error.filename}'" if error.filename else ''
     if error.errno in _FULL: return f'no space left{where} ({error.strerror}). What was finished is kept: make room, and give the same command again'
-    if error.errno in _LOCKED: return f'cannot write{where} ({error.strerror}); name another folder with --out, and another data folder with $OVF_DLR_DATA'
+    if error.errno in _LOCKED: return f'cannot read or write{where} ({error.strerror}); check who may, or name another folder with --out, and another data folder with $OVF_DLR_DATA'
 
 @contextmanager
 def clear_errors():
@@ -131,6 +132,16 @@ def _jobs(settings, out):
         for name in REPORTS['comparison']: yield name, Path(out) / 'comparison', base
     for name in REPORTS['paper']: yield name, Path(out) / 'comparison', base
 
+def _forget_drawn(settings, out):
+    "Remove what earlier reports of this run drew, and nothing else."
+    for folder in {f for _, f, _ in _jobs(settings, out)}:
+        for drawn in ('tables', 'figures', 'notebooks'): shutil.rmtree(folder / drawn, ignore_errors=True)
+
+def _other_films(study) -> bool:
+    "Whether the run's folder tells of this backbone on another cohort, as before a manifest was corrected."
+    path = study.folder / 'manifest.json'
+    return path.is_file() and json.loads(path.read_text())['cohort']['digest'] != study.cohort.digest
+
 def _report(name, folder, parameters):
     "One report in a worker process; returns its title and time."
     from ovf_dlr.reporting import execute_report
@@ -148,9 +159,15 @@ def _reports(settings, out, n_jobs):
 # %% ../nbs/21_cli.ipynb #c012
 def _plain(settings) -> dict: return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()}
 
+def _others_in(out) -> list[str]:
+    "What a folder holds, but for what a killed run was in the middle of writing."
+    from ovf_dlr.study import SCRATCH
+    return sorted(p.name for p in out.iterdir() if p.name != '.lock' and not p.name.startswith(SCRATCH)) if out.is_dir() else []
+
 def _refuse_other(settings, out):
     "Raise `ValueError` if the run's folder holds a run with other settings."
     path, mine = Path(out) / 'settings.yml', _plain(settings)
+    if not path.is_file() and (others := _others_in(Path(out))): raise ValueError(f"'{out}' holds files that are of no run ({', '.join(others[:5])}); name a new folder with --out")
     theirs = yaml.safe_load(path.read_text()) if path.is_file() else mine
     if other := [f'{k}: {theirs.get(k)!r} there, {v!r} now' for k, v in mine.items() if theirs.get(k) != v]:
         raise ValueError(f"'{out}' holds a run with other settings ({'; '.join(other)}); name another folder with --out, or delete this one")
@@ -196,6 +213,7 @@ def run(
     with clear_errors(), ExitStack() as held:
         settings = _settings(params, manifest, backbones=tuple(backbone or ()), second_view=second_view and str(second_view), label=label, protocol=protocol, seed=seed, permuted=permuted, allow_outside=allow_outside, spacing=spacing, mask_geometry=mask_geometry, voi_lut=voi_lut)
         out = Path(out or data_folder() / 'results' / settings.name).resolve()
+        if settings.permuted is not None and not out.name.endswith('-permuted'): out = out.with_name(f'{out.name}-permuted')
         os.environ['OVF_DLR_DATA'] = str(data_folder())  # the reports' kernels run in another folder
         open_ = lambda b, **kw: Study(settings, b, out, n_jobs, progress=sys.stderr.isatty(), listen=_listener(b or 'cohort'), **kw)
         with _cluster(scheduler, n_jobs) as client:
@@ -210,11 +228,12 @@ def run(
             held.enter_context(_alone(out))
             _claim(settings, out)
             _compute(shared, [n for n in STAGES if not hangs_on_backbone(n)])
+        if any(map(_other_films, studies)): _forget_drawn(settings, out)
         for s in studies:
             _compute(s, filter(hangs_on_backbone, STAGES))
             write_artefacts(s)
         if reports:
-            for old in [p for k in ('tables', 'figures', 'notebooks') for p in (*out.glob(f'*/{k}'), *out.glob(f'second_view/*/{k}'))]: shutil.rmtree(old)
+            _forget_drawn(settings, out)
             _reports(settings, out, shared.n_jobs)
         index = write_index(settings, out)
     say.print(f"[bold green]Finished[/] in {(time.perf_counter() - start) / 60:.1f} minutes. Start here: {index}")
@@ -227,18 +246,33 @@ def _pairs(image, mask) -> list[tuple[Path, Path]]:
         if not path.exists(): raise FileNotFoundError(f"{what} '{path}' was not found; paths start from the folder you are in")
     if image.is_dir() != mask.is_dir(): raise ValueError('give a film and a mask, or a folder of films and a folder of masks')
     if image.is_file(): return [(image, mask)]
-    masks = {_stem(p): p for p in sorted(mask.iterdir()) if p.is_file() and not p.name.startswith('.')}
-    films = [p for p in sorted(image.iterdir()) if p.is_file() and not p.name.startswith('.')]
-    if lost := [p.name for p in films if _stem(p) not in masks]: raise ValueError(f"{len(lost)} of {len(films)} films have no mask of their name in '{mask}': {', '.join(lost[:5])}; a film a.dcm goes with a mask a.nii.gz")
-    if not films: raise ValueError(f"'{image}' holds no film")
-    return [(p, masks[_stem(p)]) for p in films]
+    films, masks = (_by_stem(folder, what) for folder, what in ((image, 'films'), (mask, 'masks')))
+    if lost := [p.name for k, p in films.items() if k not in masks]: raise ValueError(f"{len(lost)} of {len(films)} films have no mask of their name in '{mask}': {', '.join(lost[:5])}; a film a.dcm goes with a mask a.nii.gz")
+    if idle := [p.name for k, p in masks.items() if k not in films]: say.print(f"[yellow]Note:[/] {len(idle)} masks have no film of their name and are passed over: {escape(', '.join(idle[:5]))}.")
+    return [(p, masks[k]) for k, p in films.items()]
 
-def _stem(path): return path.name.split('.')[0]
+_NO_IMAGES = ('thumbs.db', 'desktop.ini') # that systems leave in folders
+
+def _by_stem(folder, what) -> dict[str, Path]:
+    "The files of a folder by name without suffix. Raises `ValueError` if there is none, or two of one name."
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith('.') and p.name.lower() not in _NO_IMAGES]
+    if inside := [p.name for p in sorted(folder.iterdir()) if p.is_dir()]:
+        if not files: raise ValueError(f"'{folder}' holds no {what} itself, only folders ({', '.join(inside[:5])}); put all {what} into one folder")
+        say.print(f"[yellow]Note:[/] folders in '{escape(str(folder))}' are passed over: {escape(', '.join(inside[:5]))}.")
+    if not files: raise ValueError(f"'{folder}' holds no {what}")
+    found = {}
+    for p in files:
+        if (k := film_stem(p.name).removesuffix('.seg')) in found:  # a.seg.nrrd, as 3D Slicer names it
+            raise ValueError(f"'{found[k].name}' and '{p.name}' in '{folder}' have the same name but for the suffix; keep one of them")
+        found[k] = p
+    return found
 
 def _patient_in(name, pattern) -> str:
     "What the pattern finds in a file's name: its last group, or all that matches."
     if not (found := re.search(pattern, name)): raise ValueError(f"pattern {pattern!r} does not match {name!r}; give a --patient that finds the patient in the name of every film")
     return found[found.lastindex or 0]
+
+_LABELS = 30 # more than a spine has vertebrae
 
 def _film_rows(image, mask, mask_label, center, patient='.+') -> pd.DataFrame:
     "A row of a manifest for each outline of the films and masks given on the command line, paths absolute."
@@ -247,8 +281,9 @@ def _film_rows(image, mask, mask_label, center, patient='.+') -> pd.DataFrame:
     rows = []
     for film, drawn in _pairs(image, mask):
         labels = [mask_label] if mask_label else np.unique(read_labels(drawn))[1:].tolist() or [None]
+        if len(labels) > _LABELS: raise ValueError(f"mask '{drawn}' has {len(labels)} labels, and a spine fewer bodies: was it saved as a picture with soft edges? Save it as a label map, such as .nii.gz or .seg.nrrd")
         several = len(labels) > 1
-        rows += [dict(vertebra_id=_stem(film) + (f'_{int(k)}' if several else ''), patient_id=_patient_in(_stem(film), patient), center=center, image=film, mask=drawn, mask_label=k if several or mask_label else None) for k in labels]
+        rows += [dict(vertebra_id=film_stem(film.name) + (f'_{int(k)}' if several else ''), patient_id=_patient_in(film_stem(film.name), patient), center=center, image=film, mask=drawn, mask_label=k if several or mask_label else None) for k in labels]
     return pd.DataFrame(rows)
 
 @app.command()
@@ -262,12 +297,13 @@ def manifest(
     "Write a first manifest: a row for each outline, its score left blank for you to fill in."
     from ovf_dlr.study import whole
     with clear_errors():
+        if out.suffix.lower() != '.csv': raise ValueError(f"'{out}' is to be a CSV file; name it {out.stem}.csv (Excel opens it)")
         if out.exists(): raise ValueError(f"'{out}' is there already; name another file with --out")
         rows, beside = _film_rows(images, masks, None, center, patient), out.resolve().parent
         rows[['image', 'mask']] = rows[['image', 'mask']].map(lambda p: Path(os.path.relpath(p, beside)).as_posix())
         if outside := (rows[['image', 'mask']].map(lambda p: p.startswith('..'))).to_numpy().any(): say.print('[yellow]Note:[/] films or masks do not lie beside the manifest; add --allow-outside to every command.')
-        with whole(out) as new: rows.assign(astlof='').to_csv(new, index=False)
-    say.print(f'{len(rows)} vertebrae of {rows.patient_id.nunique()} patients: {out}. Fill in astlof (0 to 8), and look at it: ovf-dlr check --manifest {out} --unlabelled --figures look' + (' --allow-outside' if outside else ''))
+        with whole(out) as new: rows.assign(astlof='').to_csv(new, index=False, encoding='utf-8-sig')  # the mark tells Excel that names may have accents
+    say.print(f'{len(rows)} vertebrae of {rows.patient_id.nunique()} patients: {escape(str(out))}. Fill in astlof (0 to 8), and look at it: ovf-dlr check --manifest {escape(str(out))} --unlabelled --figures look' + (' --allow-outside' if outside else ''))
 
 @app.command()
 def settings(
@@ -315,17 +351,19 @@ def _draw_cohort(cohort, folder, unlabelled) -> list[Path]:
     from ovf_dlr.cohort import plot_flow
     from ovf_dlr.preprocess import load_cases, plot_contact_sheet
     from ovf_dlr.study import whole
+    from ovf_dlr.reading import MissingSpacingWarning
     made, v = [], cohort.vertebrae
+    warnings.simplefilter('ignore', MissingSpacingWarning)  # `check` has counted them
     def keep(name):
         with whole(folder / name) as new: plt.gcf().savefig(new, format='png', dpi=200, bbox_inches='tight')
         plt.close(); made.append(folder / name)
     with plt.style.context('ovf_dlr.figure'):
         if not unlabelled: plot_flow(cohort); keep('flow.png')
-        for center, rows in v.iloc[v.groupby('patient_id').cumcount().argsort(kind='stable')].groupby('center', sort=False):
-            rows = rows.head(_PICTURES)
-            titles = [key if unlabelled else f'{key}: class {c:.0f}' for key, c in zip(rows.index, rows.get('fracture_class', rows.index))]
-            plot_contact_sheet((case for _, case in load_cases(rows)), titles, n_cols=8); plt.gcf().suptitle(f'Center {center}: {len(rows)} of {(v.center == center).sum()} vertebrae')
-            keep(f'vertebrae_{re.sub(r"[^A-Za-z0-9_-]", "_", str(center))}.png')
+        for k, (center, rows) in enumerate(v.iloc[v.groupby('patient_id').cumcount().argsort(kind='stable')].groupby('center', sort=False)):
+            cases = dict(load_cases(rows.head(_PICTURES)))  # in the order of the films
+            titles = [key if unlabelled else f'{key}: class {rows.fracture_class[key]:.0f}' for key in cases]
+            plot_contact_sheet(cases.values(), titles, n_cols=8); plt.gcf().suptitle(f'Center {center}: {len(cases)} of {len(rows)} vertebrae')
+            keep(f"vertebrae_{k + 1}_{''.join(c if c.isalnum() else '_' for c in str(center))}.png")
     return made
 
 @app.command()
@@ -350,10 +388,11 @@ def check(
             with whole(report) as new: seen.problems.to_csv(new, index=False)
         if len(seen.problems): _show_problems(seen.problems)
         counts = f"{len(found.table)} rows, {len(seen.errors)} error{'s' * (len(seen.errors) != 1)}, {len(seen.warnings)} warning{'s' * (len(seen.warnings) != 1)}"
+        if len(seen.errors) and figures: say.print('[yellow]Note:[/] no pictures are drawn until the errors are corrected.')
         if len(seen.errors): raise ValueError(f'{found.path} cannot be used as it is: {counts}')
         if not unlabelled: _show_flow(found.cohort())
-        if figures: say.print(f"Drawn: {', '.join(map(str, _draw_cohort(found.cohort(), figures, unlabelled)))}")
-        say.print(f'[green]{found.path} is usable:[/] {counts}.')
+        if figures: say.print(f"Drawn: {escape(', '.join(map(str, _draw_cohort(found.cohort(), figures, unlabelled))))}")
+        say.print(f'[green]{escape(str(found.path))} is usable:[/] {counts}.')
 
 # %% ../nbs/21_cli.ipynb #c020
 _ANNOTATIONS = dict(buu=read_buu, coco=read_coco, labelme=read_labelme, csv=read_landmarks_csv)
@@ -498,7 +537,7 @@ def adapt(
         if out.exists(): raise ValueError(f"'{out}' exists already; name a new folder")
         frozen = Model.load(model)
         adapted = frozen.adapt(*_to_score(frozen, manifest, second_view, allow_outside, spacing, mask_geometry, jobs), jobs, sys.stderr.isatty())
-        adapted.save(out)
+        adapted.save(out, readme=(model / 'README.md').read_text(encoding='utf-8') if (model / 'README.md').is_file() else '')
     say.print(f"The model knows the centres {', '.join(adapted.centers)} now: {out}")
 
 # %% ../nbs/21_cli.ipynb #c027

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEFORMITY_LABEL', 'AnnotationError', 'Annotation', 'polygon_mask', 'crosses_itself', 'order_corners', 'corners_mask',
            'rle_mask', 'read_coco', 'read_labelme', 'read_landmarks_csv', 'read_buu', 'level_of', 'deformity_class',
-           'annotation_mask', 'write_cohort']
+           'film_stem', 'annotation_mask', 'write_cohort']
 
 # %% ../nbs/05_convert.ipynb #c003
 import json
@@ -277,7 +277,7 @@ def deformity_class(
     "Class 0 from 0.91, 1 from 0.83, 2 below: thresholds that cut three groups from geometry. Not a clinical grade."
     return int(ratio < .91) + int(ratio < .83)
 
-def _stem(name) -> str:
+def film_stem(name) -> str:
     "File name without folder and image suffix."
     name = re.split(r'[\\/]', str(name))[-1]
     return next((name[:-len(s)] for s in sorted(_FILMS, key=len, reverse=True) if name.lower().endswith(s)), name)
@@ -358,10 +358,10 @@ def _film_problems(name, bodies, masks) -> list[dict]:
 def _look_at(image, annotations, files, patient, levels, ignore, origin, y_up) -> tuple[_Film|None, list[dict]]:
     "One film with its usable bodies, and its problems."
     annotations = [a for a in annotations if a.label not in ignore]
-    paths = files.get(_stem(image), [])
+    paths = files.get(film_stem(image), [])
     if not annotations: return None, []
     if len(paths) != 1: return None, [problem('', image or annotations[0].source, None, f'{len(paths)} films of that name' if paths else 'there is no such film', 'names of annotations and films must match, but for folder and suffix')]
-    name = re.search(patient, _stem(image))
+    name = re.search(patient, film_stem(image))
     if not name: return None, [problem('', image, None, f'pattern {patient!r} does not match the name', 'give a `patient` pattern (--patient) that finds the patient in every file name')]
     try: shape = tuple(_header(paths[0]).GetSize()[1::-1])
     except RuntimeError: return None, [problem('', image, None, 'the film cannot be read', 'is the file whole?')]
@@ -383,7 +383,7 @@ def _look_at(image, annotations, files, patient, levels, ignore, origin, y_up) -
 
 def _write_film(film, folder, center, origin, y_up, spacing, deformity) -> list[dict]:
     "Copy a film, write its mask, return its rows of the manifest."
-    stem, labels, rows = _stem(film.path.name), np.zeros(film.shape, np.uint8), []
+    stem, labels, rows = film_stem(film.path.name), np.zeros(film.shape, np.uint8), []
     shutil.copyfile(film.path, folder/'images'/film.path.name)
     for k, (a, level) in enumerate(film.bodies, 1):
         mask = annotation_mask(a, film.shape, origin, y_up) & (labels == 0)
@@ -420,9 +420,9 @@ def write_cohort(
     if bad := [l for l in levels.values() if l and level_of(l) != l]: raise AnnotationError(f"levels: {bad[0]!r} is no level; T1 to T12, L1 to L6, or nothing where it is unknown")
     if out.exists(): raise AnnotationError(f"{out} exists; give a new name or move it away: nothing is overwritten")
     files = {}
-    for path in sorted(p for p in images.rglob('*') if p.name.lower().endswith(_FILMS)): files.setdefault(_stem(path.name), []).append(path)
+    for path in sorted(p for p in images.rglob('*') if p.name.lower().endswith(_FILMS)): files.setdefault(film_stem(path.name), []).append(path)
     groups = {}
-    for a in annotations: groups.setdefault(_stem(a.image), []).append(a)
+    for a in annotations: groups.setdefault(film_stem(a.image), []).append(a)
     films, problems = [], []
     for image, group in groups.items():
         film, found = _look_at(image, group, files, patient, levels, ignore, origin, y_up)

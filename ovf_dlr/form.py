@@ -85,15 +85,18 @@ class SettingsForm:
     def check(self, _=None) -> bool:
         "Show the file, or what is wrong."
         try: text, right = f'<pre>{escape(short_file(self.settings))}</pre>', True
-        except ValueError as e: text, right = f'<p style="color:#b00020"><b>Not yet:</b> {escape(str(e))}</p>', False
+        except (ValueError, OSError) as e: text, right = f'<p style="color:#b00020"><b>Not yet:</b> {escape(str(e))}</p>', False
         self.preview.value, self.button.disabled = text, not right
         return right
 
     def write(self) -> Path|None: # the file; None if it was there
         "Write the file, whole; one that is there is left alone."
         path = Path(self.file.value)
+        if path.suffix.lower() not in ('.yml', '.yaml'): path = path.with_name(f'{path.name}.yml')
         if path.exists(): return self._say(f"'{path}' is there already; choose another name")
-        with whole(path) as new: new.write_text(short_file(self.settings), encoding='utf-8')
+        try:
+            with whole(path) as new: new.write_text(short_file(self.settings), encoding='utf-8')
+        except OSError as e: return self._say(f"'{path}' cannot be written: {e.strerror}; choose another folder")
         self._say(f"written; now: ovf-dlr run --params '{path}'")
         return path
 

@@ -142,7 +142,9 @@ class Model:
         return _measured(table, self.card['extraction'], height_ratios, n_jobs, progress), self._embedded(table, network, n_jobs, progress)
 
     def _measure(self, table, second, n_jobs, progress):
-        "Radiomics as measured, and embeddings, of all views."
+        "Radiomics as measured, and embeddings, of all views; what cannot be scored is refused before any film is opened."
+        if self.combat.mode == 'pooled' and (new := sorted({*map(str, table.center)} - {*self.centers})):
+            raise ValueError(f"the model knows the centres {', '.join(self.centers)} only, not {', '.join(new)}: under protocol `paper` ComBat is fitted on all centres at once. Make it with protocol `strict` if it is to meet new ones")
         if (second is not None) != (len(self.networks) > 1):
             raise ValueError('this model learnt from two views; give the manifest of the second one, --second-view' if second is None else 'this model learnt from one view; leave --second-view out')
         first = self._seen(table, self.networks[0], self.card['height_ratios'], n_jobs, progress)

@@ -41,7 +41,7 @@ def notes(study:Study) -> list[str]:
     cohort, said = study.cohort, []
     if cohort.synthetic: said.append('The cohort is simulated; no number made from it has a clinical meaning.')
     if not study.backbone.path: said.append(f'Backbone {study.backbone.name!r} starts from random weights; nothing was transferred.')
-    if study.second_readings is None: said.append('There are no second readings of both readers: ' + ('no feature was tested for repeatability.' if study.repeatability is None else
+    if study.second_readings is None: said.append('There are no second readings of both readers: ' + ('no feature was tested for repeatability.' if study.repeatability is None or 'n_perturbed' not in study.repeatability else
         f'repeatability was estimated from perturbed images and masks of {study.repeatability.n_perturbed.iloc[0]} training vertebrae, which is no substitute for second readers.'))
     if study.settings.training['keep_best']: said.append(f"The network's epoch was chosen by {study.network.card['n_valid']} vertebrae of training patients, from whom it did not learn; the reported sets had no say in it.")
     said += [f'No {SPLIT_TITLES[s].lower()}.' for s in SPLIT_TITLES if s not in cohort.splits] + study.inspection.summary
@@ -124,9 +124,12 @@ def _transfer_methods(study) -> str:
 def _classifiers_methods(s) -> str:
     "How the classifiers were tuned and calibrated."
     searched = 'grid search' if s.tuning == 'grid' else 'successive halving over the number of trees (forests and boosting) or grid search (the others)'
+    return f"{len(s.classifiers)} classifiers were tuned by {searched} with {s.folds}-fold cross-validation grouped by patient on the training set. {_calibrated(s)}".rstrip() + ' '
+
+def _calibrated(s) -> str:
+    "Whose probabilities were calibrated and how; empty if nobody's."
     whose = 'The probabilities of each tuned classifier were' if s.calibrate == 'all' else 'The probabilities of the support vector machine were' if 'SVM' in s.classifiers else ''
-    calibrated = f"{whose} calibrated by temperature scaling with a shift per class, learned from training patients left out in three folds. " if whose else ''
-    return f"{len(s.classifiers)} classifiers were tuned by {searched} with {s.folds}-fold cross-validation grouped by patient on the training set. " + calibrated
+    return f'{whose} calibrated by temperature scaling with a shift per class, learned from training patients left out in three folds.' if whose else ''
 
 def methods(study:Study) -> dict[str, str]:
     "One Methods sentence or two per stage, from the settings and results of this run."
@@ -293,7 +296,7 @@ def _leakage(s) -> Answer:
 def _imbalance(s) -> str:
     t = s.settings.training
     used = [w for w, on in {'classes weighed in the loss of the network': t['class_weights'], f"focal loss (gamma {t['focal_gamma']:g})": t['focal_gamma']}.items() if on]
-    return f"{_per_set(s)} No row was added or dropped for balance; {' and '.join(used) or 'the loss of the network is unweighted'}; class weights are part of the grids where a classifier has them. Nothing was recalibrated after it."
+    return f"{_per_set(s)} No row was added or dropped for balance; {' and '.join(used) or 'the loss of the network is unweighted'}; class weights are part of the grids where a classifier has them. {_calibrated(s.settings) or 'No probability was calibrated.'}"
 
 def _compared(s) -> Answer:
     if len(s.settings.backbones) < 2: return Answer('There is one backbone; nothing was compared.')
@@ -325,7 +328,7 @@ ANSWERS.update(
     uncertainty=_method('evaluation', where=_run('tables/auc_intervals.md'), met=True),
     calibration=lambda s: Answer('Slope, intercept and Brier score per class and set, with intervals by patient.', _run('tables/calibration.md', 'figures/calibration.png'), met=True),
     updating=lambda s: Answer('The model was not updated or recalibrated.'),
-    scoring=lambda s: Answer('By the frozen model, from film and mask; one row per vertebra and classifier.', _run('predictions.csv', 'model/README.md')),
+    scoring=lambda s: Answer(f'From film and mask, one row per vertebra and classifier; held-out rows by the frozen model, the training set {s.training_rows}.', _run('predictions.csv', 'model/README.md')),
     imbalance=lambda s: Answer(_imbalance(s), _run('tables/training_log.md')),
     fairness=lambda s: Answer('Nothing was changed for fairness; performance by sex and age, as far as the manifest has them, is tabulated.', _run('tables/subgroups.md'), 'Why, and which groups matter.'),
     output=lambda s: Answer("Three probabilities; the class is the most probable one. Thresholds per class maximise Youden's index on the training rows, " + s.training_rows + '.', _run('tables/table_3_details.md')),
@@ -451,7 +454,7 @@ def model_card(
 # %% ../nbs/19_reporting.ipynb #c039
 def write_artefacts(study:Study):
     "Write predictions.csv, metrics.json, manifest.json, the checklists and the model folder of a run."
-    with whole(study.folder / 'predictions.csv') as new: study.predictions.to_csv(new, index=False)
+    with whole(study.folder / 'predictions.csv') as new: study.judged.to_csv(new, index=False)  # what the tables were made of
     Model.of(study).save(study.folder / 'model', readme=model_card(study))
     write_reporting(study)
     write_json(study.folder / 'manifest.json', provenance(study))

@@ -157,11 +157,12 @@ class Settings:
         object.__setattr__(self, 'training', training_settings(self.training))
         for name in ('backbones', 'classifiers'):
             if isinstance(getattr(self, name), list): object.__setattr__(self, name, tuple(getattr(self, name)))
+        for f in fields(self): _check_kind(f.name, getattr(self, f.name), f.type)
+        if bad := [k for k, v in self.weights.items() if not (isinstance(k, str) and isinstance(v, str))]: raise ValueError(f'weights: {bad[0]!r}: {self.weights[bad[0]]!r} is no path; write backbone: path of a file')
         if self.training['lr_min'] > min(self.learning_rate, self.learning_rate_backbone):
             raise ValueError(f"training: lr_min: {self.training['lr_min']} is more than what the learning rates fall from, {self.learning_rate} and {self.learning_rate_backbone}")
         if self.training['freeze_bn'] and (new := [b for b in self.backbones if b.split(':')[0] in RANDOM]):
             raise ValueError(f"training: freeze_bn: nothing trained is there to keep in {', '.join(new)}; leave freeze_bn off, or name pre-trained backbones")
-        for f in fields(self): _check_kind(f.name, getattr(self, f.name), f.type)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed: raise ValueError(f"{name}: {getattr(self, name)!r} is none of {', '.join(allowed)}")
         if self.perturbations and min(self.perturbations, self.perturbed_vertebrae) < 2: raise ValueError(f'perturbations: {self.perturbations} copies of {self.perturbed_vertebrae} vertebrae; an ICC needs two of each, and 0 copies switch it off')
@@ -201,6 +202,13 @@ def _absolute(settings):
     manifest = lambda m: m if m is None or m.startswith('phantom:') else path(m)
     return replace(settings, cohort=manifest(settings.cohort), second_view=manifest(settings.second_view), weights={b: path(p) for b, p in settings.weights.items()})
 
+def _yaml_names(path) -> dict:
+    "The names and values of a YAML file. Raises `ValueError` if it is none."
+    try: found = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError) as e: raise ValueError(f"'{path}' is no YAML: {e}; is there a TAB, or an unmatched bracket or quote?") from e
+    if not isinstance(found or {}, dict): raise ValueError(f"'{path}' is a {type(found).__name__}, not a list of settings such as `epochs: 30`")
+    return {str(k): v for k, v in (found or {}).items()}
+
 def read_settings(
     source:str|Path,  # the name of a file of `data/params` (`demo`), or the path of any YAML file
     **overrides,      # settings that overrule the file's
@@ -210,7 +218,7 @@ def read_settings(
     if not path.is_file():
         known = ', '.join(sorted(p.stem for p in (_PACKAGE / 'params').glob('*.yml')))
         raise FileNotFoundError(f"no parameters '{source}': give the path of a YAML file, or one of {known}")
-    given = {**(yaml.safe_load(path.read_text()) or {}), **overrides}
+    given = {**_yaml_names(path), **overrides}
     names = [f.name for f in fields(Settings)]
     for key in set(given) - set(names):
         if key in SETTINGS: raise ValueError(f"'{path}': {key!r} is a setting of the extraction; write it as extraction: {{{key}: ...}}")
@@ -441,7 +449,7 @@ def selection(cohort, harmonisation, embeddings, repeatability, icc_threshold, i
     chosen = _select(v, table, embeddings, _repeatable(table, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed)
     left = {'radiomics': chosen.radiomics_filter.get_feature_names_out(), 'DTL': chosen.dtl_filter.get_feature_names_out()}
     kept = np.array([source(name) == SOURCES[1] for name in chosen.lasso.selected_], bool)
-    chosen.counts.update({'radiomics extracted': table.shape[1], f'ICC >= {icc_threshold:g}': len(chosen.repeatable), 'DTL extracted': embeddings.shape[1],
+    chosen.counts.update({'radiomics extracted': table.shape[1], 'repeatability not assessed' if repeatability is None else f'ICC >= {icc_threshold:g}': len(chosen.repeatable), 'DTL extracted': embeddings.shape[1],
                           **{f'{k} not redundant': len(names) for k, names in left.items()}, 'radiomics fused': int((~kept).sum()), 'DTL fused': int(kept.sum())})
     return chosen
 

@@ -84,6 +84,7 @@ def test_a_model_learns_the_scale_of_a_new_centre(model, external, tmp_path):
     table.to_csv(tmp_path / "new.csv", index=False)
     ask("adapt", "--model", model, "--manifest", tmp_path / "new.csv", "--allow-outside", "--out", tmp_path / "adapted")
     table.head(1).to_csv(tmp_path / "first.csv", index=False)
+    assert (tmp_path / "adapted" / "README.md").read_text() == (model / "README.md").read_text()  # its card for people goes along
     ask("predict", "--model", tmp_path / "adapted", "--manifest", tmp_path / "first.csv", "--allow-outside", "--out", tmp_path / "first_scores.csv")
     ask("predict", "--model", model, "--manifest", tmp_path / "new.csv", "--allow-outside", "--out", tmp_path / "all_scores.csv")
     first, everyone = (pd.read_csv(tmp_path / f"{n}_scores.csv", index_col="vertebra_id") for n in ("first", "all"))

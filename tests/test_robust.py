@@ -36,7 +36,7 @@ def test_two_runs_do_not_write_into_one_folder_and_a_full_disk_loses_nothing(fin
 def test_a_folder_that_cannot_be_written_is_named(data, smoke_run, tmp_path):
     (tmp_path / "file").write_text("a file, no folder")
     refused = command(data, *ONE, tmp_path / "file" / "out", check=False)
-    assert refused.returncode == 2 and "cannot write" in refused.stdout and "--out" in refused.stdout
+    assert refused.returncode == 2 and "cannot read or write" in refused.stdout and "--out" in refused.stdout
     assert (tmp_path / "file").read_text() == "a file, no folder"
 
 

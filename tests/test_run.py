@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from conftest import ask, command
 from ovf_dlr.gallery import saves
@@ -77,6 +78,18 @@ def test_predictions_are_complete_and_joined_by_id(smoke_run):
     assert not table.duplicated(["classifier", "vertebra_id"]).any()
     assert ((table[PROBABILITIES].sum(axis=1) - 1).abs() < 1e-6).all()
     assert table.groupby("patient_id").split.nunique().max() == 1
+
+
+def test_predictions_are_those_that_the_tables_were_made_of(smoke_run):
+    "Of the training set too, which under `strict` is cross-validated: who computes its AUC anew must find that of Table 3."
+    metrics = json.loads((smoke_run / "random" / "metrics.json").read_text())
+    table = pd.read_csv(smoke_run / "random" / "predictions.csv").query(f"classifier == {metrics['best_classifier']!r}")
+    said = {(r["split"], r["class"]): r["auc"] for r in metrics["performance"] if r["classifier"] == metrics["best_classifier"]}
+    for split, rows in table.groupby("split"):
+        for k, column in enumerate(PROBABILITIES):
+            if said[split, str(k)] is not None:
+                assert abs(roc_auc_score(rows.truth == k, rows[column]) - said[split, str(k)]) < 1e-9, (split, k)
+    assert said["train", "macro"] < 1  # what the model says of rows that it was fitted on would be perfect
 
 
 def test_every_table_and_figure_says_what_it_is(smoke_run):
