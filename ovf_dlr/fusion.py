@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RULES', 'FAMILIES', 'SOURCES', 'SECOND', 'STYLES', 'SOURCE_COLOUR', 'BELOW', 'aligned', 'FewerFoldsWarning',
-           'patient_folds', 'spearman', 'redundant', 'ConstantFeatureWarning', 'RedundancyFilter', 'LassoPath',
+           'patient_folds', 'spearman', 'redundant', 'DroppedFeatureWarning', 'RedundancyFilter', 'LassoPath',
            'penalties', 'lasso_coefficients', 'MultinomialPath', 'multinomial_coefficients', 'CrossValidation',
            'cross_validate_lasso', 'NothingSelectedWarning', 'PathEndWarning', 'LassoFusion', 'source',
            'plot_coef_path', 'plot_cv_error', 'plot_coefficients', 'Stability', 'selection_stability', 'plot_stability']
@@ -128,7 +128,7 @@ def redundant(
     return removed
 
 # %% ../nbs/13_fusion.ipynb #c024
-class ConstantFeatureWarning(UserWarning):
+class DroppedFeatureWarning(UserWarning):
     "Features that take a single value were dropped."
 
 # %% ../nbs/13_fusion.ipynb #c025
@@ -170,7 +170,7 @@ def _warn_constant(
 ):
     "Name the constant features that go."
     if names: warnings.warn(f'{len(names)} constant features dropped: {", ".join(map(str, names[:5]))}' + (', ...' if len(names) > 5 else ''),
-                            ConstantFeatureWarning, stacklevel=3)
+                            DroppedFeatureWarning, stacklevel=3)
 
 # %% ../nbs/13_fusion.ipynb #c031
 @dataclass

@@ -285,7 +285,8 @@ def _warn_of_constants(
 ):
     "Name centres in which features that vary elsewhere are constant."
     for c, where in constant.items():
-        if where.any(): warnings.warn(f'{where.sum()} features do not vary in {c} and are left as they are, {names[where.argmax()]!r} among them', ConstantFeatureWarning, stacklevel=4)
+        if where.sum() == 1: warnings.warn(f'{names[where.argmax()]!r} does not vary in {c} and is left as it is', ConstantFeatureWarning, stacklevel=4)
+        elif where.any(): warnings.warn(f'{where.sum()} features do not vary in {c} and are left as they are, {names[where.argmax()]!r} among them', ConstantFeatureWarning, stacklevel=4)
 
 @patch
 def _names(self:ComBat): return getattr(self, 'feature_names_in_', np.arange(self.n_features_in_)).tolist()

@@ -290,6 +290,8 @@ def _plot_probabilities(row, ax):
     ax.set(yticks=range(3), yticklabels=[f'class {k}' for k in CLASSES], xlim=(0, 1.15), xticks=[0, .5, 1], xlabel='Probability', title='What the model says')
     ax.invert_yaxis()
 
+_WARNING = '#b00020' # no colour of the cycle, whose third is green in our style
+
 def _page(scores, key, cases):
     "One sheet of A4."
     from ovf_dlr.explain import plot_waterfall
@@ -302,11 +304,11 @@ def _page(scores, key, cases):
         plot_waterfall(scores.explanation([key]), 0, int(row.predicted), ax=figure.add_axes([.5, .16, .42, .23]))
         figure.text(.06, .96, f'Vertebra {key}', fontsize=16, weight='bold', va='top')
         figure.text(.06, .93, f"{card['label']}: {row.predicted}, with probability {row[PROBABILITIES].max():.2f}", fontsize=11, va='top')
-        figure.text(.94, .96, 'RESEARCH USE ONLY', fontsize=11, weight='bold', color='C3', ha='right', va='top')
+        figure.text(.94, .96, 'RESEARCH USE ONLY', fontsize=11, weight='bold', color=_WARNING, ha='right', va='top')
         figure.text(.94, .942, 'Not a medical device.', fontsize=8, color='.35', ha='right', va='top')
         warned, small = doubts(row, card, _sizes_known(cases)), _facts(scores, key, cases)
         lines = [textwrap.fill(f'! {t}', 62, subsequent_indent='  ') for t in warned] or ['No warning. That is no proof of being right.']
-        figure.text(.46, .59, '\n'.join(lines), fontsize=8, va='top', linespacing=1.4, color='C3' if warned else '.2')
+        figure.text(.46, .59, '\n'.join(lines), fontsize=8, va='top', linespacing=1.4, color=_WARNING if warned else '.2')
         figure.text(.06, .03, '\n'.join(textwrap.fill(t, 150) for t in small), fontsize=6.5, color='.35', va='bottom', linespacing=1.4)
     return figure
 

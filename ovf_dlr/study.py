@@ -46,7 +46,7 @@ from .classifiers import CALIBRATE, CLASSIFIERS, TUNING, NotCalibratedWarning, m
 from .audit import audit
 from .cohort import SPLIT_TITLES, Cohort, CohortError, read_cohort, second_view
 from .evaluation import PROBABILITIES, macro_auc, performance as performance_table
-from .fusion import FAMILIES, SECOND, SOURCES, ConstantFeatureWarning, FewerFoldsWarning, LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds, source
+from .fusion import FAMILIES, SECOND, SOURCES, DroppedFeatureWarning, FewerFoldsWarning, LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds, source
 from .harmonise import ComBat, batch_effect
 from .morphometry import height_features, height_table
 from .phantom import make_cohort
@@ -472,7 +472,7 @@ def searches(cohort, fused, classifiers, grid, tuning, calibrate, folds, seed, n
 def _said_once():
     "Silences what the selection and the searches on all training rows have said already."
     with warnings.catch_warnings():
-        for said in (ConstantFeatureWarning, FewerFoldsWarning, NotCalibratedWarning, NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
+        for said in (DroppedFeatureWarning, FewerFoldsWarning, NotCalibratedWarning, NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
         yield
 
 def _unseen(v, fit, held, radiomics, deep, tune, *how):
