@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 
 from conftest import ROOT
@@ -56,3 +57,12 @@ def test_readme_is_the_index_notebook():
     made = subprocess.run([sys.executable, "-m", "nbconvert", "--to", "markdown", "--stdout", ROOT / "nbs" / "index.ipynb"],
                           capture_output=True, text=True, check=True).stdout
     assert (ROOT / "README.md").read_text().strip() == made.strip(), "run `make readme`"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nbs" / "reports").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_every_parameter_of_a_report_says_its_kind_and_meaning(path):
+    "As `papermill --help-notebook` shows them."
+    parameters = papermill.inspect_notebook(path)
+    assert "params" in parameters
+    for name, about in parameters.items():
+        assert about["inferred_type_name"] in ("str", "int", "float", "bool") and about["help"].strip(), name
