@@ -129,3 +129,14 @@ def test_a_run_does_not_move_into_a_folder_of_other_things(tmp_path):
     (tmp_path / "manuscript" / "figures").mkdir(parents=True)
     refused = ask("run", "--params", "smoke", "--out", tmp_path, refused=True)
     assert "manuscript" in refused and [p.name for p in tmp_path.iterdir()] == ["manuscript"]
+
+
+def test_two_real_radiographs_are_seen_after_two_commands(shared, tmp_path):
+    "Films as JPEG without pixel size, fifteen bodies in two masks."
+    for name in ("Damaged_LAT", "Normal_LAT"):
+        for folder, source, suffix in (("films", f"films/{name}.jpg", ".jpg"), ("outlines", f"derived/{name}_vertebra_labels.nii.gz", ".nii.gz")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            shutil.copy(shared / "data" / "spine_xray" / source, tmp_path / folder / f"{name}{suffix}")
+    assert "15 vertebrae of 2 patients" in begin(tmp_path)
+    assert "spacing" in ask("check", "--manifest", tmp_path / "manifest.csv", "--unlabelled", "--figures", tmp_path / "look")
+    assert .2 < drawn(tmp_path / "look" / "vertebrae_1_I.png") < .98
