@@ -1,5 +1,6 @@
 "A newcomer's way to a figure of his own cohort: two folders, a first manifest, a look, the scores filled in, a look again."
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,19 @@ from PIL import Image
 from conftest import ask
 from ovf_dlr import preprocess
 from ovf_dlr.cohort import read_cohort
+from ovf_dlr.phantom import make_cohort
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    "Manifest of the smallest simulated cohort."
+    return make_cohort(tmp_path_factory.mktemp("phantom") / "cohort", "smoke", progress=False)
 
 
 @pytest.fixture
-def hospital(data, tmp_path):
+def hospital(phantom, tmp_path):
     "Two folders as a hospital has them: films and masks of the same names, one film with more than one vertebra outlined."
-    manifest = next(p for p in (data / "cohorts").glob("phantom-smoke-0-????????/manifest.csv"))
+    manifest = Path(phantom)
     table = pd.read_csv(manifest, dtype=str).query("split == 'train' and exclusion.isna()")
     for k, (_, row) in enumerate(table.drop_duplicates("image").head(14).iterrows()):
         for column, folder, name in (("image", "films", f"case{k:02d}.dcm"), ("mask", "outlines", f"case{k:02d}.nii.gz")):
