@@ -190,6 +190,22 @@ def _claim(settings, out):
     with whole(Path(out) / 'settings.yml') as new: new.write_text(yaml.safe_dump(_plain(settings), sort_keys=False))
 
 # %% ../nbs/21_cli.ipynb #c014
+def _begun(settings, out, open_, client, held) -> list: # a study of each backbone
+    "Everything that can be refused, in order of its cost, before anything is written; then what all backbones share. `held` keeps the folder's lock."
+    from ovf_dlr.study import STAGES, check_paths, hangs_on_backbone
+    shared = open_(None, client=client)
+    say.print(f"[bold]{settings.name}[/]: {len(shared.cohort)} vertebrae, backbones {', '.join(settings.backbones)}, protocol {settings.protocol}. {escape(shared.cohort.caption)}")
+    _refuse_other(settings, out)
+    studies = [open_(b, shared=shared) for b in settings.backbones]
+    for s in studies: s.backbone  # weights that are missing are named now, not after an hour of radiomics
+    if client: check_paths(client, shared.cohort.vertebrae.image[:1], shared.cache)
+    shared.inspection             # and films that cannot be read, before anything is written
+    if shared.second: shared.second.inspection
+    held.enter_context(_alone(out))
+    _claim(settings, out)
+    _compute(shared, [n for n in STAGES if not hangs_on_backbone(n)])
+    return studies
+
 @app.command()
 def run(
     params:Annotated[str, typer.Option(help='Parameter file: a name of data/params or a path.')]='demo',
@@ -208,7 +224,7 @@ def run(
     "Run the whole study: every stage, every table and figure, one model per backbone."
     from ovf_dlr.gallery import write_index
     from ovf_dlr.reporting import write_artefacts
-    from ovf_dlr.study import STAGES, Study, check_paths, data_folder, hangs_on_backbone
+    from ovf_dlr.study import STAGES, Study, data_folder, hangs_on_backbone
     start = time.perf_counter()
     with clear_errors(), ExitStack() as held:
         settings = _settings(params, manifest, backbones=tuple(backbone or ()), second_view=second_view and str(second_view), label=label, protocol=protocol, seed=seed, permuted=permuted, allow_outside=allow_outside, spacing=spacing, mask_geometry=mask_geometry, voi_lut=voi_lut)
@@ -216,25 +232,14 @@ def run(
         if settings.permuted is not None and not out.name.endswith('-permuted'): out = out.with_name(f'{out.name}-permuted')
         os.environ['OVF_DLR_DATA'] = str(data_folder())  # the reports' kernels run in another folder
         open_ = lambda b, **kw: Study(settings, b, out, n_jobs, progress=sys.stderr.isatty(), listen=_listener(b or 'cohort'), **kw)
-        with _cluster(scheduler, n_jobs) as client:
-            shared = open_(None, client=client)
-            say.print(f"[bold]{settings.name}[/]: {len(shared.cohort)} vertebrae, backbones {', '.join(settings.backbones)}, protocol {settings.protocol}. {escape(shared.cohort.caption)}")
-            _refuse_other(settings, out)
-            studies = [open_(b, shared=shared) for b in settings.backbones]
-            for s in studies: s.backbone  # weights that are missing are named now, not after an hour of radiomics
-            if client: check_paths(client, shared.cohort.vertebrae.image[:1], shared.cache)
-            shared.inspection             # and films that cannot be read, before anything is written
-            if shared.second: shared.second.inspection
-            held.enter_context(_alone(out))
-            _claim(settings, out)
-            _compute(shared, [n for n in STAGES if not hangs_on_backbone(n)])
+        with _cluster(scheduler, n_jobs) as client: studies = _begun(settings, out, open_, client, held)
         if any(map(_other_films, studies)): _forget_drawn(settings, out)
         for s in studies:
             _compute(s, filter(hangs_on_backbone, STAGES))
             write_artefacts(s)
         if reports:
             _forget_drawn(settings, out)
-            _reports(settings, out, shared.n_jobs)
+            _reports(settings, out, studies[0].n_jobs)
         index = write_index(settings, out)
     say.print(f"[bold green]Finished[/] in {(time.perf_counter() - start) / 60:.1f} minutes. Start here: {index}")
 
