@@ -19,7 +19,7 @@ env: $(READY) ## create the environment in .venv
 $(READY): constraints.txt settings.ini setup.py
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: '$(PYTHON)' was not found. Name it with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: $(PYTHON) is $$($(PYTHON) -V). pyradiomics 3.0.1 builds on no later one."; exit 1; }
-	@echo "Creating the environment in $(VENV) (about 6 GB; a minute or more for the download) ..."
+	@echo "Creating the environment in $(VENV) (about 7 GB; a minute or more for the download) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(UV) 'setuptools<81' wheel versioneer cython numpy

@@ -67,7 +67,7 @@ def _disk_trouble(error) -> str|None: # None if it is none of the disk's
 def clear_errors():
     "Bad input, and a disk that is full or locked, become one message and exit status 2; an interrupt says that the run can go on."
     try: yield
-    except (ValueError, FileNotFoundError) as e:
+    except (ValueError, FileNotFoundError, FloatingPointError) as e:  # the last: a training that diverged, a scale that cannot be estimated
         say.print(f'[bold red]Stopped:[/] {escape(str(e))}'); raise typer.Exit(2)
     except OSError as e:
         if (text := _disk_trouble(e)) is None: raise
@@ -233,7 +233,9 @@ def run(
         os.environ['OVF_DLR_DATA'] = str(data_folder())  # the reports' kernels run in another folder
         open_ = lambda b, **kw: Study(settings, b, out, n_jobs, progress=sys.stderr.isatty(), listen=_listener(b or 'cohort'), **kw)
         with _cluster(scheduler, n_jobs) as client: studies = _begun(settings, out, open_, client, held)
-        if any(map(_other_films, studies)): _forget_drawn(settings, out)
+        if any(map(_other_films, studies)):
+            _forget_drawn(settings, out)
+            for name in ('index.html', 'INDEX.md'): (out / name).unlink(missing_ok=True)  # a folder without an index holds no finished run
         for s in studies:
             _compute(s, filter(hangs_on_backbone, STAGES))
             write_artefacts(s)
@@ -355,11 +357,12 @@ def _draw_cohort(cohort, folder, unlabelled) -> list[Path]:
     import matplotlib.pyplot as plt
     from ovf_dlr.cohort import plot_flow
     from ovf_dlr.preprocess import load_cases, plot_contact_sheet
-    from ovf_dlr.study import whole
+    from ovf_dlr.study import small_print, whole
     from ovf_dlr.reading import MissingSpacingWarning
-    made, v = [], cohort.vertebrae
+    made, v, said = [], cohort.vertebrae, (replace(cohort, label='not given') if unlabelled else cohort).caption
     warnings.simplefilter('ignore', MissingSpacingWarning)  # `check` has counted them
     def keep(name):
+        small_print(plt.gcf(), said)
         with whole(folder / name) as new: plt.gcf().savefig(new, format='png', dpi=200, bbox_inches='tight')
         plt.close(); made.append(folder / name)
     with plt.style.context('ovf_dlr.figure'):

@@ -254,7 +254,7 @@ def split_by_patient(
     table:pd.DataFrame, # needs patient_id, center, fracture_class; the first centre to appear is the one to train on
     seed:int=0,         # decides which fifth of the patients becomes the internal set
 ) -> pd.Series: # split of each row
-    "First centre 8:2 by patient into train and internal; the second centre external; the third prospective."
+    "First centre 8:2 by patient into train and internal; the second centre external; the third prospective. Raises `ValueError` for more than three centres, or fewer than five patients in the first."
     from sklearn.model_selection import StratifiedGroupKFold  # seconds, which workers that only open films do without
     centers = list(dict.fromkeys(table.center))
     if len(centers) > 3: raise ValueError(f"{len(centers)} centers ({', '.join(centers)}) and no `split` column; say in `split` which set each row belongs to")
@@ -375,7 +375,7 @@ class Cohort:
         "Fingerprint of the rows that are studied and of the content of every file they name."
         tables = [t for t in (self.vertebrae, self.readings) if t is not None]
         content = {p: hashlib.sha256(Path(p).read_bytes()).hexdigest() for t in tables for c in {'image', 'mask'} & set(t) for p in t[c].unique()}
-        rows = [t.assign(**{c: t[c].map(content) for c in {'image', 'mask'} & set(t)}).to_csv() for t in tables]
+        rows = [t[sorted(t)].assign(**{c: t[c].map(content) for c in {'image', 'mask'} & set(t)}).to_csv(index=t.index.name == 'vertebra_id') for t in tables]
         return hashlib.sha256('\n'.join(rows).encode()).hexdigest()
 
 # %% ../nbs/00_cohort.ipynb #c042
@@ -436,13 +436,14 @@ class Manifest:
     def usable(self) -> bool: return not any(p['severity'] == 'error' for p in self.problems)
 
     def cohort(self) -> Cohort:
-        "The cohort, if nothing is wrong with it. Raises `CohortError` with every problem."
+        "The cohort, if nothing is wrong with it, whatever the order of its rows. Raises `CohortError` with every problem."
         found = problem_table(self.problems)
         if not self.usable: raise CohortError(self.path, found)
-        number = {p: f'{i + 1:04d}' for i, p in enumerate(dict.fromkeys([*self.table.patient_id, *self.screened.patient_id]))}
+        number = {p: f'{i + 1:04d}' for i, p in enumerate(dict.fromkeys(p for t in (self.table, self.screened) for p in sorted(t.patient_id, key=str)))}
         numbered = lambda t: t.assign(patient_id=t.patient_id.map(number))
         rows = pd.Series(self.table.index, self.table.vertebra_id, name='row')
-        return Cohort(numbered(self.table).set_index('vertebra_id'), self.readings, source=str(self.path), screened=numbered(self.screened).reset_index(drop=True), rows=rows, remarks=found, **self.card)
+        readings = None if self.readings is None else self.readings.sort_values(['vertebra_id', 'reader', 'session'], kind='stable')
+        return Cohort(numbered(self.table).sort_values('vertebra_id').set_index('vertebra_id'), readings, source=str(self.path), screened=numbered(self.screened).reset_index(drop=True), rows=rows, remarks=found, **self.card)
 
 def read_manifest(
     path:str|Path,                # CSV or Excel, one row per vertebra, or the folder it lies in
@@ -561,7 +562,7 @@ def baseline_table(
 def treatment_table(
     cohort:Cohort, # needs `treatment`
 ) -> pd.DataFrame: # rows: class; columns: treatment, n (% of the treatment)
-    "Table 2: classes within each therapeutic method."
+    "Table 2: classes within each therapeutic method. Raises `ValueError` without a column `treatment`."
     if 'treatment' not in cohort.vertebrae: raise ValueError(f"cohort {cohort.name!r} has no `treatment` column; Table 2 needs it")
     counts = pd.crosstab(cohort.vertebrae.fracture_class, cohort.vertebrae.treatment)
     counts = counts[[t for t in ('Conservative', 'PVA', 'Open surgery') if t in counts]]

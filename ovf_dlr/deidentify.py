@@ -837,7 +837,7 @@ def acquisition_table(
     n_jobs:int=1,        # processes
     progress:bool=False, # show a bar, one step per film
 ) -> pd.DataFrame: # rows: characteristic; columns: centre, with its number of films
-    "Supplementary Table S1: devices and acquisition parameters, by centre, from DICOM headers."
+    "Supplementary Table S1: devices and acquisition parameters, by centre, from DICOM headers. Raises `ValueError` for a table without films."
     if absent := {'image', 'center'} - set(films): raise ValueError(f"the table has no column {', '.join(sorted(absent))}; acquisition_table wants `image` and `center`")
     films = films.reindex(columns=['image', 'center', 'spacing', 'spacing_if_missing']).dropna(subset='image').drop_duplicates('image')
     if not len(films): raise ValueError('no film in the table; acquisition_table wants one path per row in `image`')

@@ -8,12 +8,13 @@ __all__ = ['LOST', 'METRICS', 'INTERVALS', 'SPLITS', 'PROBABILITIES', 'FEW', 'RU
            'percentile_interval', 'bootstrap_auc', 'AUCTest', 'delong_test', 'macro_auc', 'micro_auc', 'macro_test',
            'holm', 'roc_points', 'youden_thresholds', 'Proportion', 'wilson', 'design_effect', 'proportion',
            'binary_metrics', 'precision_recall', 'weighted_precision', 'AveragePrecision', 'average_precision',
-           'one_vs_rest', 'overall', 'UnlabelledWarning', 'performance', 'published', 'compare', 'subgroups', 'brier',
-           'Calibration', 'calibration', 'calibration_table', 'decision_curve', 'plot_roc', 'plot_precision_recall',
-           'plot_confusion', 'plot_calibration', 'plot_decision_curve', 'plot_forest', 'plot_subgroups',
-           'interval_width', 'plot_interval_width']
+           'one_vs_rest', 'overall', 'UnlabelledWarning', 'performance', 'published', 'compare', 'compare_all',
+           'subgroups', 'brier', 'Calibration', 'calibration', 'calibration_table', 'decision_curve', 'plot_roc',
+           'plot_precision_recall', 'plot_confusion', 'plot_calibration', 'plot_decision_curve', 'plot_forest',
+           'plot_subgroups', 'interval_width', 'plot_interval_width']
 
 # %% ../nbs/15_evaluation.ipynb #c003
+import itertools
 import warnings
 from dataclasses import dataclass
 
@@ -679,7 +680,7 @@ def performance(
     draws:int=1000,           # bootstrap samples of patients; 0 leaves those intervals empty
     seed:int=0,               # of the bootstrap
 ) -> pd.DataFrame: # one row per classifier, split and class ('0', '1', '2', 'macro', 'micro')
-    "Every figure of the study's performance table, with 95 % intervals by patient and notes; the macro row holds three-class accuracy, mean sensitivity and macro F1."
+    "Every figure of the study's performance table, with 95 % intervals by patient and notes; the macro row holds three-class accuracy, mean sensitivity and macro F1. Raises `ValueError` for an unknown rule."
     if rule not in RULES: raise ValueError(f'rule {rule!r} is none of {RULES}')
     blocks = []
     for classifier, rows in _labelled(predictions).groupby('classifier', sort=False):
@@ -736,7 +737,16 @@ def compare(
     rows = [{'split': split, 'class': k, 'n': int((a.split == split).sum()), **{c: getattr(t, c) for c in ('auc_a', 'auc_b', 'difference', 'lower', 'upper', 'z', 'p')}}
             for split in _ordered(a.split) for k, t in _tests(a[a.split == split], b[b.split == split]).items()]
     table = pd.DataFrame(rows)
-    return table.assign(p_holm=table.groupby(table['class'] == 'macro').p.transform(holm))
+    return _with_holm(table)
+
+def _with_holm(table): return table.assign(p_holm=table.groupby(table['class'] == 'macro').p.transform(holm))
+
+def compare_all(
+    models:dict, # name -> predictions of one classifier, all on the same vertebrae
+) -> pd.DataFrame: # one row per pair (`a`, `b`), split and class, and macro
+    "`compare` of every pair of models, Holm's correction over all pairs."
+    pairs = itertools.combinations(models, 2)
+    return _with_holm(pd.concat([compare(models[a], models[b]).assign(a=a, b=b) for a, b in pairs], ignore_index=True))
 
 # %% ../nbs/15_evaluation.ipynb #c107
 FEWEST = 5 # patients with a class, and without it, below which a subgroup has no AUC
@@ -813,12 +823,14 @@ def _logistic(
     groups=None,        # (n,) patients, for the sandwich
 ) -> tuple[np.ndarray, np.ndarray]: # (q,) coefficients and standard errors; NaN if the fit does not exist
     "Unpenalised logistic regression by Newton's method; standard errors by patient if `groups` are given."
+    def loss(beta): return np.logaddexp(0, offset + design @ beta).sum() - truth @ (offset + design @ beta)
     beta = np.zeros(design.shape[1])
     for _ in range(50):
         p = expit(offset + design @ beta)
         information = design.T @ (design*(p*(1 - p))[:, None])
         if np.linalg.cond(information) > 1e12: return (np.full_like(beta, np.nan),)*2
         step = np.linalg.solve(information, design.T @ (truth - p))
+        while loss(beta + step) > loss(beta) + 1e-9: step /= 2  # far from the solution a whole step overshoots
         beta += step
         if np.abs(step).max() < 1e-12: return beta, np.sqrt(np.diag(_covariance(np.linalg.inv(information), design*(truth - p)[:, None], groups)))
     return (np.full_like(beta, np.nan),)*2
@@ -897,7 +909,7 @@ def decision_curve(
     draws:int=0,     # bootstrap samples of patients, for the interval
     seed:int=0,
 ) -> pd.DataFrame:   # threshold, model, treat_all, treat_none; with draws also lower, upper (95 %, threshold by threshold)
-    "Net benefit of acting when p >= threshold, of acting always, and of never acting."
+    "Net benefit of acting when p >= threshold, of acting always, and of never acting. Raises `ValueError` for thresholds outside [0, 1)."
     truth = np.asarray(y).astype(bool); p = _scores(p, truth)
     t = np.linspace(.01, .99, 99) if thresholds is None else np.asarray(thresholds, float)
     if ((t < 0) | (t >= 1)).any(): raise ValueError('thresholds must be at least 0 and below 1')

@@ -95,7 +95,7 @@ def explain(
     background_rows:int=25,  # sampled from `background` for the black boxes
     rounds:int=4,            # permutations for the black boxes; more is smoother
 ) -> shap.Explanation:       # values (n, p, 3), base_values (n, 3), data (n, p); output_names carry the unit
-    "SHAP values of every feature for every class. For each row and class, base value + sum of values = `model_output`."
+    "SHAP values of every feature for every class. For each row and class, base value + sum of values = `model_output`. Raises `ValueError` for other classes than 0, 1, 2, or features that are missing."
     if list(getattr(estimator, 'classes_', [])) != list(CLASSES): raise ValueError(f'the estimator must be fitted on classes {CLASSES}')
     names = list(estimator.feature_names_in_)
     lost = [name for name in names if name not in X or name not in background]

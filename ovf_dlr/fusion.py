@@ -74,7 +74,7 @@ def patient_folds(
     n_folds:int=5,
     seed:int=0,
 ) -> list[tuple[np.ndarray, np.ndarray]]: # positions of training and test rows, per fold
-    "Stratified folds that never part a patient; fewer than `n_folds`, with `FewerFoldsWarning`, where a class has fewer patients than that."
+    "Stratified folds that never part a patient; fewer than `n_folds`, with `FewerFoldsWarning`, where a class has fewer patients than that. Raises `ValueError` where no two folds hold every class."
     y, groups = np.asarray(y), np.arange(len(y)) if groups is None else np.asarray(groups)
     strata = y if len(np.unique(y)) <= max(10, n_folds) else np.zeros(len(y), int)
     label, patients = _rarest(strata, groups)
@@ -206,7 +206,7 @@ def penalties(
     n_lambdas:int=100,
     min_ratio:float=None, # smallest over largest; None: 1e-4 when n > 2pK, else 0.01
 ) -> np.ndarray: # (n_lambdas,) descending
-    "Penalties evenly spaced on the log scale, from the smallest one that selects nothing."
+    "Penalties evenly spaced on the log scale, from the smallest one that selects nothing. Raises `ValueError` for a constant outcome."
     n = len(X)
     correlation = StandardScaler().fit_transform(X).T @ (y - y.mean(axis=0)).reshape(n, -1) # (p, K)
     if min_ratio is None: min_ratio = 1e-4 if n > 2*correlation.size else .01
@@ -830,7 +830,7 @@ def selection_stability(
     n_jobs:int=1,
     seed:int=0,
 ) -> Stability:
-    "Repeat the LASSO, the choice of its penalty included, on bootstrap samples of patients; the elimination of redundant features is not repeated."
+    "Repeat the LASSO, the choice of its penalty included, on bootstrap samples of patients; the elimination of redundant features is not repeated. Raises `ValueError` for fewer than two samples."
     if n_bootstraps < 2: raise ValueError(f'n_bootstraps is {n_bootstraps}; stability compares selections with each other, at least 2')
     y, groups, rng = aligned(X, y), aligned(X, groups, 'patients'), np.random.default_rng(seed)
     samples = [_bootstrap_rows(y, groups, rng) for _ in range(n_bootstraps)]

@@ -27,7 +27,7 @@ from .cohort import CLASSES, SPLIT_TITLES
 from .evaluation import PROBABILITIES, interval_text
 from .preprocess import load_cases, plot_case
 from .reporting import REPORTS, report_path
-from .study import SECOND_FOLDER, Study, run_folder, whole
+from .study import SECOND_FOLDER, Study, run_folder, small_print, whole
 
 # %% ../nbs/20_gallery.ipynb #c006
 @dataclass(frozen=True)
@@ -302,16 +302,19 @@ def plot_vertebra(
     if vertebra not in v.index: raise ValueError(f'no vertebra {vertebra!r} in cohort {study.cohort.name!r}; `case_list(study)` names all {len(v)}')
     case, seen = dict(load_cases(v.loc[[vertebra]]))[vertebra], cases.loc[vertebra]
     k = int(seen.predicted) if k is None else k
+    unseen = seen.split == 'train' and study.cross_validated is not None # judged by a fold without it; the SHAP values are of the final model, which has seen it
     fig, axes = plt.subplots(1, 4, figsize=(7.2, 2.7), width_ratios=[1, 1.15, .85, 1.7], layout='constrained')
     plot_case(case, ax=axes[0], title='Film')
     plot_case(case, ax=axes[1], margin_mm=8, title='Vertebral body')
-    plot_probabilities(seen[PROBABILITIES].to_numpy(float), int(seen.truth), axes[2]).set_title('Probabilities')
+    plot_probabilities(seen[PROBABILITIES].to_numpy(float), int(seen.truth), axes[2]).set_title('Probabilities' if not unseen else 'Probabilities,\ncross-validated')
     plot_waterfall(study.explanation, v.index.get_loc(vertebra), k, top, axes[3])
+    if unseen: axes[3].set_title(f'Why class {k}? The final model, which has seen it')
     for ax in axes[:2]: ax.set_anchor('N')
     axes[3].margins(x=.3) # room for the numbers beside the bars
     axes[3].set_yticks(axes[3].get_yticks(), [t.get_text().replace(' = ', '\n= ') for t in axes[3].get_yticklabels()], fontsize=5)
     axes[3].set_xlabel(axes[3].get_xlabel().replace(': ', ':\n')); axes[3].xaxis.label.set_size(6)
     fig.suptitle(f'{vertebra}, {SPLIT_TITLES[seen.split].lower()}: class {seen.truth}, said {seen.predicted}', fontsize=8, x=.01, ha='left')
+    small_print(fig, study.caption)
     return fig
 
 # %% ../nbs/20_gallery.ipynb #c036

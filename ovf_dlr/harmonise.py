@@ -180,7 +180,7 @@ class ComBat(OneToOneFeatureMixin, BaseEstimator):
     """Harmonise features between centres by empirical Bayes (Johnson 2007, doi:10.1093/biostatistics/kxj037).
 
     Attributes: `centres_`, the shift and scale (gamma, delta) of every centre known; `reference_`, the centre that is left as it is, or None; `level_`, `spread_`, `slopes_`, the scale all are brought to;
-    `kept_`, which features are harmonised at all (constant ones are not)."""
+    `kept_`, which features are harmonised at all (constant and exempt ones are not)."""
     def __init__(self,
         mode:str='reference',   # 'reference': training rows define the scale; 'pooled': all rows together
         reference:str=None,     # the centre left unchanged; None: the only one there is, else the weighted mean of all (`reference` mode)
@@ -189,9 +189,10 @@ class ComBat(OneToOneFeatureMixin, BaseEstimator):
         eb:bool=True,           # draw effects towards that prior; False: each feature by its own mean and variance
         unseen:str='adapt',     # or 'refuse': what `transform` does with a centre it has not met
         min_rows:int=10,        # a new centre with fewer is left as it is; one seen at `fit` is adjusted, with a warning
+        exempt:tuple=(),        # names of features that no scanner can change, and so are left alone
     ):
         self.mode, self.reference, self.mean_only, self.unseen, self.min_rows = mode, reference, mean_only, unseen, min_rows
-        self.parametric, self.eb = parametric, eb
+        self.parametric, self.eb, self.exempt = parametric, eb, exempt
 
     def fit(self,
         X,                # (n, p) features of the training rows ('pooled': of all rows)
@@ -293,8 +294,8 @@ def _names(self:ComBat): return getattr(self, 'feature_names_in_', np.arange(sel
 
 @patch
 def _varying(self:ComBat, X, batch, sizes:pd.Series) -> np.ndarray: # (p,) bool
-    "Features that vary in every centre of two or more rows; warns of those that vary in some."
-    varies = np.ptp(X, 0) > 0
+    "Features that vary in every centre of two or more rows and are not exempt; warns of those that vary in some."
+    varies = (np.ptp(X, 0) > 0) & [n not in self.exempt for n in self._names()]
     constant = {c: varies & (np.ptp(X[batch == c], 0) == 0) for c in sorted(sizes.index[sizes > 1])}
     _warn_of_constants(constant, self._names())
     return varies & ~np.any([*constant.values(), ~varies], 0)
@@ -344,7 +345,7 @@ def _adjust(self:ComBat, X, rows, Z, gamma, delta):
     fixed, spread = (self.level_ + Z[rows] @ self.slopes_)[:, moves], self.spread_[moves]
     X[cells] = ((X[cells] - fixed)/spread - gamma[moves])/np.sqrt(delta[moves])*spread + fixed
 
-# %% ../nbs/10_harmonise.ipynb #c059
+# %% ../nbs/10_harmonise.ipynb #c062
 @dataclass(frozen=True)
 class BatchEffect:
     "How far features tell the centre."
@@ -365,7 +366,7 @@ def batch_effect(
     if len(np.unique(batch)) < 2: raise ValueError(f'all rows are of centre {batch[0]}; nothing can differ')
     return BatchEffect(_feature_tests(X, batch), _naming(X, batch, np.arange(len(X)) if groups is None else np.asarray(groups), seed))
 
-# %% ../nbs/10_harmonise.ipynb #c060
+# %% ../nbs/10_harmonise.ipynb #c063
 def _feature_tests(X, batch) -> pd.DataFrame:
     "Shares and tests of every feature; a constant one has p = 1."
     rows = [X.to_numpy(float)[batch == c] for c in np.unique(batch)]
@@ -393,7 +394,7 @@ def _balanced(truth, named, seed) -> dict:
     lower, upper = np.quantile(beta.rvs(hits + .5, misses + .5, size=(10_000, len(hits)), random_state=seed).mean(1), [.025, .975])
     return dict(accuracy=(hits/table.sum(1)).mean(), lower=lower, upper=upper, chance=1/len(hits))
 
-# %% ../nbs/10_harmonise.ipynb #c064
+# %% ../nbs/10_harmonise.ipynb #c067
 def plot_batch_effect(
     before:pd.DataFrame,  # (n, p) features
     after:pd.DataFrame,   # (n, p) the same, harmonised
@@ -411,7 +412,7 @@ def plot_batch_effect(
     axes[1].legend(title='centre', loc='upper right')
     return axes
 
-# %% ../nbs/10_harmonise.ipynb #c065
+# %% ../nbs/10_harmonise.ipynb #c068
 def _scatter_centres(
     ax,
     points:np.ndarray,  # (n, 2)

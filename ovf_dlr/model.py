@@ -9,6 +9,7 @@ __all__ = ['TRUSTED', 'ApplicabilityDomain', 'Model', 'doubts', 'Scores']
 import base64
 import hashlib
 import io
+import itertools
 import json
 import textwrap
 import warnings
@@ -248,16 +249,23 @@ class Scores:
 
     def write(self, folder:str|Path, progress:bool=False) -> list[Path]:
         "Write `ID.pdf` and `ID.html` for each vertebra, and `all.pdf`; each appears whole or not at all."
-        folder, made = Path(folder), []
+        folder, made, names = Path(folder), [], _file_names(self.table.index)
         with whole(folder / 'all.pdf') as new, PdfPages(new) as pages:
             for key, cases in self.cases(progress=progress):
                 figure = _page(self, key, cases)
-                made += [_write_html(folder / f'{_file_name(key)}.html', self, key, cases, figure)]
-                with whole(folder / f'{_file_name(key)}.pdf') as one: figure.savefig(one, format='pdf')
+                made += [_write_html(folder / f'{names[key]}.html', self, key, cases, figure)]
+                with whole(folder / f'{names[key]}.pdf') as one: figure.savefig(one, format='pdf')
                 pages.savefig(figure); plt.close(figure)
         return made
 
-def _file_name(key) -> str: return ''.join(c if c.isalnum() or c in '-_.' else '_' for c in str(key))
+def _file_names(keys) -> dict[str, str]:
+    "A file name for each vertebra, `all` for none; ids that would share one are numbered."
+    names, taken = {}, {'all'}
+    for key in keys:
+        plain = ''.join(c if c.isalnum() or c in '-_.' else '_' for c in str(key))
+        names[key] = next(n for n in (plain, *(f'{plain}-{i}' for i in itertools.count(2))) if n.casefold() not in taken)
+        taken.add(names[key].casefold())
+    return names
 
 # %% ../nbs/18_model.ipynb #c024
 def _auc_line(card) -> str:

@@ -111,7 +111,7 @@ def apportion(
 def margins(
     size:str, # a key of `SIZES`
 ) -> pd.DataFrame: # like `STUDY`, with every margin of every split
-    "The study's margins on the scale of a cohort."
+    "The study's margins on the scale of a cohort. Raises `ValueError` for an unknown size."
     if size not in SIZES: raise ValueError(f"size {size!r} is unknown; there are {', '.join(SIZES)}")
     patients, vertebrae, least = (pd.Series(x, _SPLITS) for x in zip(*SIZES[size].values()))
     table = STUDY.copy()

@@ -100,7 +100,7 @@ def load_cases(
 def bounding_box(
     mask:np.ndarray, # (H, W) bool
 ) -> tuple[int, int, int, int]: # first row, last row + 1, first column, last column + 1
-    "The smallest upright box around a mask."
+    "The smallest upright box around a mask. Raises `ImageError` for an empty one."
     rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows): raise ImageError("mask is empty; nothing to cut out")
     return rows[0], rows[-1]+1, cols[0], cols[-1]+1

@@ -102,7 +102,7 @@ def icc(
     form:str='ICC(2,1)',  # one of `ICC_FORMS`
     level:float=0.95,     # of the confidence interval
 ) -> ICC: # numbers for (n, k), arrays (p,) for (n, k, p)
-    "Intraclass correlation after Shrout and Fleiss 1979 (doi:10.1037/0033-2909.86.2.420). NaN where a feature is constant or a reading is missing."
+    "Intraclass correlation after Shrout and Fleiss 1979 (doi:10.1037/0033-2909.86.2.420). NaN where a feature is constant or a reading is missing. Raises `ValueError` for an unknown form, or fewer than two subjects or readings."
     x = np.asarray(ratings, float)
     n, k, *many = x.shape
     x = x.reshape(n, k, -1)
@@ -121,7 +121,7 @@ def reading(
     reader:str,             # as 'B'
     session:int=1,
 ) -> pd.DataFrame: # the rows of `table` that were outlined again, with those masks
-    "The cohort as one further delineation saw it, to be passed to `extract_cohort`."
+    "The cohort as one further delineation saw it, to be passed to `extract_cohort`. Raises `ValueError` for a vertebra that is outlined twice, or is not in the cohort."
     new = readings[(readings['reader'] == reader) & (readings['session'] == session)].set_index('vertebra_id')
     if new.index.has_duplicates: raise ValueError(f'reader {reader}, session {session} outlined {list(new.index[new.index.duplicated()])} twice')
     if len(lost := new.index.difference(table.index)): raise ValueError(f'readings of vertebrae that the cohort does not have: {list(lost)}')
@@ -315,7 +315,7 @@ def perturbed_features(
 def perturbation_repeatability(
     copies:pd.DataFrame,  # from `perturbed_features`
 ) -> pd.DataFrame: # index feature; columns icc_perturbed, with _lower and _upper; n_perturbed; icc, icc_lower: the same again, as `repeatability` names what decides
-    "How well each feature bears a disturbed film and outline, by ICC(1,1); after Zwanenburg et al. 2019 (doi:10.1038/s41598-018-36938-4)."
+    "How well each feature bears a disturbed film and outline, by ICC(1,1); after Zwanenburg et al. 2019 (doi:10.1038/s41598-018-36938-4). Raises `ValueError` where vertebrae differ in their number of copies."
     counts = copies.groupby(level=0, sort=False).size()
     if counts.nunique() != 1: raise ValueError(f'vertebrae have between {counts.min()} and {counts.max()} copies; each needs as many as the others')
     together = copies.sort_index(level=0, kind='stable')

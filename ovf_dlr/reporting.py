@@ -21,7 +21,7 @@ from .cohort import CLASSES, SPLIT_TITLES
 from .evaluation import interval_text
 from .fusion import SECOND, SOURCES, source
 from .model import Model
-from .study import STAGES, TRAINING, Study, versions, whole, write_json
+from .study import ICC_COLUMNS, STAGES, TRAINING, Study, versions, whole, write_json
 
 # %% ../nbs/19_reporting.ipynb #c006
 def metrics(study:Study) -> dict:
@@ -36,13 +36,17 @@ def _parts(study) -> list[Study]:
     first = [s for s in (study.shared, study) if s]
     return first + [s.second for s in first if s.second]
 
+def _instead(repeatability) -> str:
+    "What was done without second readings."
+    if repeatability is None: return 'no feature was tested for repeatability.'
+    return f'repeatability was estimated from perturbed images and masks of {repeatability.n_perturbed.iloc[0]} training vertebrae, which is no substitute for second readers.'
+
 def notes(study:Study) -> list[str]:
     "What was missing, skipped or assumed, in sentences."
     cohort, said = study.cohort, []
     if cohort.synthetic: said.append('The cohort is simulated; no number made from it has a clinical meaning.')
     if not study.backbone.path: said.append(f'Backbone {study.backbone.name!r} starts from random weights; nothing was transferred.')
-    if study.second_readings is None: said.append('There are no second readings of both readers: ' + ('no feature was tested for repeatability.' if study.repeatability is None or 'n_perturbed' not in study.repeatability else
-        f'repeatability was estimated from perturbed images and masks of {study.repeatability.n_perturbed.iloc[0]} training vertebrae, which is no substitute for second readers.'))
+    said += [f'There are no second readings of both readers{where}: {_instead(view.own_repeatability)}' for view, where in ((study, ''), (study.second, ', for the second view')) if view and view.second_readings is None]
     if study.settings.training['keep_best']: said.append(f"The network's epoch was chosen by {study.network.card['n_valid']} vertebrae of training patients, from whom it did not learn; the reported sets had no say in it.")
     said += [f'No {SPLIT_TITLES[s].lower()}.' for s in SPLIT_TITLES if s not in cohort.splits] + study.inspection.summary
     if study.second: said += [f'Second view: {text}' for text in study.second.inspection.summary]
@@ -83,12 +87,29 @@ def _radiomics_methods(s, n) -> str:
             + f". {n:,} two-dimensional features were extracted from the mask with PyRadiomics {versions()['pyradiomics']}, following the IBSI: shape, first-order and texture (GLCM, GLRLM, GLSZM, GLDM, NGTDM; distance 1, averaged over directions), with {bins}, on the original image"
             + (f" and after filters: {', '.join(filters)}." if filters else '.') + (' Four ratios of vertebral heights were added.' if s.height_ratios else ''))
 
+def _harmonisation_methods(study) -> str:
+    "Which centres were brought to which scale."
+    v, known, ratios = study.cohort.vertebrae, study.harmonisation[0], ' Ratios of heights, which no scanner changes, were left as measured.' if study.settings.height_ratios else ''
+    if v.center.nunique() == 1: return 'All films come from one centre; features were not harmonised.'
+    if study.settings.protocol == 'paper': return f'Features were harmonised across centres with ComBat, fitted on the pooled rows of all centres.{ratios}'
+    home, sizes = v.center[v.split == 'train'].unique(), v.center.value_counts()
+    adapted, left = [[c for c in sorted(set(v.center) - {*home}) if (sizes[c] >= known.min_rows) == enough] for enough in (True, False)]
+    said = [f"fitted on the training rows ({_listed(home)})"] + ([f"{_listed(adapted)} adapted to them from unlabelled rows of its own" if len(adapted) == 1 else f"{_listed(adapted)} adapted to them, each from its own unlabelled rows"] if adapted else [])
+    return f"Features were harmonised across centres with ComBat, {', '.join(said)}." + (f" Left as measured, for want of rows: {_listed(left)}." if left else '') + ratios
+
+def _listed(centres) -> str: return f"centre{'s'*(len(centres) != 1)} {' and '.join(map(str, sorted(centres)))}"
+
 def _repeatability_methods(study) -> str:
-    "How repeatable features were told."
-    s, table = study.settings, study.repeatability
+    "How repeatable features were told, in each view."
+    if study.second is None: return _view_repeatability(study)
+    return f'First view: {_view_repeatability(study)} Second view: {_view_repeatability(study.second)}'
+
+def _view_repeatability(study) -> str:
+    "How repeatable features of one view were told."
+    s, table = study.settings, study.own_repeatability
     if table is None: return 'Repeatability was not assessed.'
     least = f"{'an intraclass correlation' if s.icc_limit == 'value' else 'a lower 95 % confidence limit of the intraclass correlation'} of at least {s.icc_threshold:g}"
-    kept = f"were kept ({study.selection.counts[f'ICC >= {s.icc_threshold:g}']:,})"
+    kept = f"were kept ({(table[ICC_COLUMNS[s.icc_limit]] >= s.icc_threshold).sum():,})"
     if study.second_readings is not None:
         return f"Features with {least} ({s.icc_form}) within and between readers (n = {table.n_intra.iloc[0]} and {table.n_inter.iloc[0]} vertebrae) {kept}."
     return (f"No vertebra was delineated again by both readers. Repeatability was estimated from {s.perturbations} perturbed images and masks of each of {table.n_perturbed.iloc[0]} training vertebrae, one per patient (noise, sub-pixel shift, "
@@ -118,7 +139,7 @@ def _transfer_methods(study) -> str:
     s, card = study.settings, study.network.card
     width = study.embeddings.columns.str.startswith('dtl_').sum()  # of one view
     return (f"A {_network_title(study.network)} ({study.backbone.caption.removeprefix('Backbone: ').rstrip('.')}) was fine-tuned on {s.crop_size} x {s.crop_size} crops of {card['n']} vertebral bodies of the training set "
-            + f"(Adam, batch size {s.batch_size}, {s.epochs} epoch{'s'*(s.epochs != 1)}, cosine annealing from {s.learning_rate:g} in the task part and {s.learning_rate_backbone:g} in the backbone)." + _options_methods(s.training, card)
+            + f"(Adam, batch size {s.batch_size}, {s.epochs} epoch{'s'*(s.epochs != 1)}, cosine annealing from {s.learning_rate:g} in the task part and {s.learning_rate_backbone:g} in the backbone; {card['device']}{', half precision where it is safe' if card['half_precision'] else ''})." + _options_methods(s.training, card)
             + f" The {width:,} average-pool activations served as features" + (f"; those of training rows were cross-fitted over {s.cross_fit_folds} folds of patients." if s.protocol == 'strict' else '.') + _views_methods(study))
 
 def _classifiers_methods(s) -> str:
@@ -140,8 +161,7 @@ def methods(study:Study) -> dict[str, str]:
         reading=_reading_methods(study),
         radiomics=_radiomics_methods(s, (~study.radiomics.columns.str.startswith(SECOND)).sum() - 4*s.height_ratios),
         repeatability=_repeatability_methods(study),
-        harmonisation='Features were harmonised across centres with ComBat, ' + ('fitted on the training rows; each further centre was adapted to them from its own unlabelled rows, unless it had too few.'
-                  if strict else 'fitted on the pooled rows of all centres.'),
+        harmonisation=_harmonisation_methods(study),
         transfer=_transfer_methods(study),
         fusion=f"Features were eliminated greedily until no two had |Spearman rho| > {s.correlation_threshold:g}; {'a LASSO on the class codes' if s.lasso_family == 'ordinal' else 'a multinomial LASSO, grouped by feature,'} with {s.folds}-fold cross-validated lambda ({study.selection.lasso.lambda_:.4f}, rule: {s.lasso_rule}) "
                f"kept {n['radiomics fused']} radiomic and {n['DTL fused']} deep features, {'whose weighted sum is the DTL_Radscore' if s.lasso_family == 'ordinal' else 'with one weighted sum per class; the DTL_Radscore is the expected class'}.",
@@ -244,7 +264,7 @@ def _dicom(s): return (s.inspection.vertebrae.format == 'DICOM').all()
 
 def _reliability(s) -> Answer:
     "Whether, and from what, repeatability was told."
-    where = () if s.repeatability is None else ('methods.md', *_shared('tables/icc_by_family.md', 'tables/icc_all_features.md'))
+    where = () if s.own_repeatability is None else ('methods.md', *_shared('tables/icc_by_family.md', 'tables/icc_all_features.md'))
     return Answer(_repeatability_methods(s), where, '' if s.second_readings else 'Second readings, if there are any.', s.repeatability is not None)
 
 def _bins(how): return f"A fixed number of {how['bin_count']} bins." if how['bin_count'] else f"Bins of a fixed width of {how['bin_width']:g}."
@@ -322,7 +342,7 @@ ANSWERS.update(
     choice=_method('classifiers', where=_run('tables/classifier_choice.md')),
     ensembles=lambda s: Answer(f'None: one network and one classifier, {CLASSIFIERS[s.chosen].label}, make the model.' + (f" The {s.settings.cross_fit_folds} networks of the cross-fitting embed training rows only." if s.settings.protocol == 'strict' else '')),
     end_to_end=lambda s: Answer('No network decides by itself: its activations are features among others.', applies=False),
-    heterogeneity=lambda s: Answer('Centres are harmonised with ComBat; what is left of them in the features and in the performance is tabulated.', (*_shared('tables/center_class_mix.md'), *_run('tables/subgroups.md'))),
+    heterogeneity=lambda s: Answer(f'{_harmonisation_methods(s)} What is left of centres in the features and in the performance is tabulated.', (*_shared('tables/center_class_mix.md'), *_run('tables/subgroups.md'))),
     by_centre=lambda s: Answer('AUC by centre, where the held-out vertebrae suffice.', _run('tables/subgroups.md')),
     measures=_method('evaluation', where=_run('tables/table_3_performance.md', 'tables/table_3_details.md', 'figures/confusion.png', 'tables/calibration.md', 'figures/decision_curves.png', 'figures/training_curves.png'), met=True),
     uncertainty=_method('evaluation', where=_run('tables/auc_intervals.md'), met=True),

@@ -11,7 +11,7 @@ __all__ = ['TRAINING', 'PROTOCOLS', 'TRAINING_ROWS', 'RANDOM', 'SECOND_FOLDER', 
            'selection', 'fused', 'radscore', 'searches', 'cross_validated', 'choice', 'chosen', 'predictions', 'judged',
            'performance', 'shortcuts', 'explanation', 'ClusterError', 'spread_over', 'check_paths', 'cluster',
            'Weights', 'run_folder', 'open_cohort', 'open_second_view', 'sweep', 'whole', 'write_json', 'Study',
-           'Comparison', 'permuted_run', 'save_table', 'save_figure']
+           'Comparison', 'permuted_run', 'save_table', 'small_print', 'save_figure']
 
 # %% ../nbs/17_study.ipynb #c004
 import difflib
@@ -28,6 +28,7 @@ import textwrap
 import time
 import typing
 import warnings
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -47,13 +48,14 @@ from .audit import audit
 from .cohort import SPLIT_TITLES, Cohort, CohortError, read_cohort, second_view
 from .evaluation import PROBABILITIES, macro_auc, performance as performance_table
 from .fusion import FAMILIES, SECOND, SOURCES, DroppedFeatureWarning, FewerFoldsWarning, LassoFusion, NothingSelectedWarning, PathEndWarning, RedundancyFilter, patient_folds, source
-from .harmonise import ComBat, batch_effect
+from .harmonise import ComBat, ConstantFeatureWarning, SmallCentreWarning, batch_effect
 from .morphometry import height_features, height_table
 from .phantom import make_cohort
 from .preprocess import crop_cohort
 from .radiomics import SETTINGS, extract_cohort, radiomics_settings
 from .repeatability import ICC_FORMS, perturbation_repeatability, perturbed_features, reading, repeatability as icc_table
 from .reading import GEOMETRIES, MissingSpacingWarning, reading_choices
+from sklearn.exceptions import ConvergenceWarning
 
 # %% ../nbs/17_study.ipynb #c006
 TRAINING = dict(        # options of fine-tuning, and what they are if not given
@@ -87,8 +89,8 @@ def training_settings(
 
 # %% ../nbs/17_study.ipynb #c007
 PROTOCOLS = ('strict', 'paper')
-TRAINING_ROWS = dict(strict='cross-validated, features selected and classifiers fitted without the patients judged, at the grid parameters of the whole training set',
-                     nested='cross-validated, networks trained, features selected and classifiers tuned and fitted without the patients judged', paper='apparent, of rows the model has seen')
+TRAINING_ROWS = dict(strict='cross-validated, features harmonised and selected and classifiers fitted without the patients judged, at the grid parameters of the whole training set',
+                     nested='cross-validated, networks trained, features harmonised and selected and classifiers tuned and fitted without the patients judged', paper='apparent, of rows the model has seen')
 RANDOM = ('random', 'random-2')  # backbones that were not pre-trained
 SECOND_FOLDER = 'second_view'    # of a run's folder: what belongs to the second view alone
 
@@ -328,15 +330,20 @@ def repeatability(radiomics, second, second_readings, perturbed_copies, icc_form
     return pd.concat(tables) if tables else None
 
 # %% ../nbs/17_study.ipynb #c026
+def _after_combat(radiomics, center, rows, mode='reference'):
+    "A `ComBat` fitted on `rows`, which leaves ratios of heights as they are, and the features of every row after it."
+    combat = ComBat(mode, exempt=tuple(c for c in radiomics if c.startswith('morphometry_ratio_'))).fit(radiomics.loc[rows], center[rows])
+    return combat, combat.transform(radiomics, center[radiomics.index])
+
+# %% ../nbs/17_study.ipynb #c027
 @stage('Harmonisation (ComBat)', 'harmonise')
 def harmonisation(cohort, radiomics, protocol):
     "The fitted ComBat and the harmonised radiomic features of every row."
-    center, train = cohort.vertebrae.center, cohort.vertebrae.split == 'train'
-    rows = train if protocol == 'strict' else train | True
-    combat = ComBat(mode='reference' if protocol == 'strict' else 'pooled').fit(radiomics[rows], center[rows])
-    return combat, combat.transform(radiomics, center)
+    v = cohort.vertebrae
+    if protocol == 'paper': return _after_combat(radiomics, v.center, v.index, 'pooled')
+    return _after_combat(radiomics, v.center, v.index[v.split == 'train'])
 
-# %% ../nbs/17_study.ipynb #c028
+# %% ../nbs/17_study.ipynb #c029
 @stage('Can the centre be told from the features?', 'harmonise')
 def batch_effects(cohort, radiomics, harmonisation, seed):
     "`BatchEffect` of the radiomic features 'as measured' and 'after ComBat', cross-validated by patient; None for a single centre."
@@ -344,7 +351,7 @@ def batch_effects(cohort, radiomics, harmonisation, seed):
     if center.nunique() < 2: return None
     return {name: batch_effect(X, center, patient, seed) for name, X in {'as measured': radiomics, 'after ComBat': harmonisation[1]}.items()}
 
-# %% ../nbs/17_study.ipynb #c030
+# %% ../nbs/17_study.ipynb #c031
 def _stack(crops, ids): return np.stack(list(crops.loc[ids]))
 
 @stage('Vertebral crops for the network', 'reading preprocess', opens_films=True)
@@ -400,7 +407,7 @@ def nested_embeddings(cohort, second, crops, embeddings, backbone, protocol, nes
                                                folds=cross_fit_folds, seed=seed, memory=memory, progress=progress, resume=unfinished)
     return tables if second is None else [_both_views(*pair) for pair in zip(tables, second.nested_embeddings)]
 
-# %% ../nbs/17_study.ipynb #c032
+# %% ../nbs/17_study.ipynb #c033
 @dataclass
 class Selection:
     "The fitted path from harmonised radiomics and embeddings to the fused features."
@@ -424,7 +431,7 @@ class Selection:
         "The DTL_Radscore of each row."
         return pd.Series(self.lasso.radscore(self.candidates(radiomics, embeddings)), radiomics.index, name='DTL_Radscore')
 
-# %% ../nbs/17_study.ipynb #c033
+# %% ../nbs/17_study.ipynb #c034
 ICC_COLUMNS = dict(value='icc', lower='icc_lower') # setting `icc_limit` -> what decides in the table of `repeatability`
 
 def _repeatable(columns, repeatability, icc_threshold, icc_limit):
@@ -449,17 +456,22 @@ def selection(cohort, harmonisation, embeddings, repeatability, icc_threshold, i
     chosen = _select(v, table, embeddings, _repeatable(table, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed)
     left = {'radiomics': chosen.radiomics_filter.get_feature_names_out(), 'DTL': chosen.dtl_filter.get_feature_names_out()}
     kept = np.array([source(name) == SOURCES[1] for name in chosen.lasso.selected_], bool)
-    chosen.counts.update({'radiomics extracted': table.shape[1], 'repeatability not assessed' if repeatability is None else f'ICC >= {icc_threshold:g}': len(chosen.repeatable), 'DTL extracted': embeddings.shape[1],
-                          **{f'{k} not redundant': len(names) for k, names in left.items()}, 'radiomics fused': int((~kept).sum()), 'DTL fused': int(kept.sum())})
+    untested = sum(repeatability is None or c not in repeatability.index for c in chosen.repeatable)
+    chosen.counts.update({'radiomics extracted': table.shape[1], **({} if repeatability is None else {f'ICC >= {icc_threshold:g}': len(chosen.repeatable) - untested}),
+                          **({'repeatability not assessed': untested} if untested else {}), 'DTL extracted': embeddings.shape[1], **{f'{k} not redundant': len(names) for k, names in left.items()}, 'radiomics fused': int((~kept).sum()), 'DTL fused': int(kept.sum())})
     return chosen
 
 @stage('Fused features', 'fusion')
-def fused(selection, harmonisation, embeddings): return selection.fused(harmonisation[1], embeddings)
+def fused(selection, harmonisation, embeddings):
+    "The selected features of every row, on the scale of the training rows."
+    return selection.fused(harmonisation[1], embeddings)
 
 @stage('DTL_Radscore', 'fusion')
-def radscore(selection, harmonisation, embeddings): return selection.radscore(harmonisation[1], embeddings)
+def radscore(selection, harmonisation, embeddings):
+    "The DTL_Radscore of every row."
+    return selection.radscore(harmonisation[1], embeddings)
 
-# %% ../nbs/17_study.ipynb #c035
+# %% ../nbs/17_study.ipynb #c036
 @stage('Tuning of the eight classifiers', 'classifiers')
 def searches(cohort, fused, classifiers, grid, tuning, calibrate, folds, seed, n_jobs, progress):
     "Each classifier tuned, and calibrated, on the training rows, folds grouped by patient."
@@ -467,27 +479,28 @@ def searches(cohort, fused, classifiers, grid, tuning, calibrate, folds, seed, n
     names = tqdm(classifiers, desc='classifiers', disable=not progress, leave=False)
     return {n: search(n, fused.loc[v.index], v.fracture_class.astype(int), v.patient_id, folds, seed, n_jobs, grid, tuning, calibrate) for n in names}
 
-# %% ../nbs/17_study.ipynb #c037
+# %% ../nbs/17_study.ipynb #c038
 @contextmanager
 def _said_once():
     "Silences what the selection and the searches on all training rows have said already."
     with warnings.catch_warnings():
-        for said in (DroppedFeatureWarning, FewerFoldsWarning, NotCalibratedWarning, NothingSelectedWarning, PathEndWarning): warnings.simplefilter('ignore', said)
+        for said in (ConstantFeatureWarning, DroppedFeatureWarning, FewerFoldsWarning, NotCalibratedWarning, NothingSelectedWarning, PathEndWarning, SmallCentreWarning): warnings.simplefilter('ignore', said)
         yield
 
 def _unseen(v, fit, held, radiomics, deep, tune, *how):
-    "Probabilities of each classifier for held-out patients, with features selected and classifiers fitted and calibrated without them; `tune` makes those from features, classes and patients."
+    "Probabilities of each classifier for held-out patients, with features harmonised and selected and classifiers fitted and calibrated without them; `tune` makes those from features, classes and patients."
     rows = v.iloc[fit]
     with _said_once():
+        radiomics = _after_combat(radiomics.loc[v.index], v.center, rows.index)[1]
         chosen = _select(rows, radiomics, deep, *how)
-        X = chosen.fused(radiomics.loc[v.index], deep.loc[v.index])
+        X = chosen.fused(radiomics, deep.loc[v.index])
         return predict_table(tune(X.iloc[fit], rows.fracture_class.astype(int), rows.patient_id), X.iloc[held])
 
 @stage('Cross-validation, selection inside', 'fusion classifiers')
-def cross_validated(cohort, harmonisation, embeddings, nested_embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, grid, tuning, calibrate, seed, n_jobs):
+def cross_validated(cohort, radiomics, embeddings, nested_embeddings, repeatability, searches, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, grid, tuning, calibrate, seed, n_jobs):
     "Three probabilities per training vertebra and classifier, from the fold that held its patient out; None under `paper`."
     if protocol == 'paper': return None
-    v, (_, radiomics) = cohort.vertebrae[cohort.vertebrae.split == 'train'], harmonisation
+    v = cohort.vertebrae[cohort.vertebrae.split == 'train']
     how = _repeatable(radiomics, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed
     outer = patient_folds(v.fracture_class.astype(int), v.patient_id, cross_fit_folds, seed)
     def tune(X, y, patients):
@@ -510,7 +523,7 @@ def chosen(choice):
     "Name of the classifier that the study goes on with."
     return choice.index[0]
 
-# %% ../nbs/17_study.ipynb #c038
+# %% ../nbs/17_study.ipynb #c039
 def _truth(v): return v[['patient_id', 'center', 'split', 'fracture_class']].rename(columns=dict(fracture_class='truth'))
 
 @stage('Class probabilities', 'classifiers')
@@ -529,7 +542,7 @@ def performance(judged, seed):
     "One-vs-rest performance of every classifier in every split, at thresholds from the training rows of `judged`."
     return performance_table(judged, seed=seed)
 
-# %% ../nbs/17_study.ipynb #c040
+# %% ../nbs/17_study.ipynb #c041
 SHORTCUTS = { # name -> which of the shortcuts are taken
     'none': set(),
     'folds by vertebra, not by patient': {'vertebra'},
@@ -542,28 +555,29 @@ def _tuned(v, chosen, radiomics, deep, folds, seed, grid):
     "Logistic regression tuned on the rows of `v`, behind a selection; as it speaks, since only its AUC is asked for."
     return search('LR', chosen.fused(radiomics.loc[v.index], deep.loc[v.index]), v.fracture_class.astype(int), v.patient_id, folds, seed, grid=grid, calibrate='svm').estimator
 
-def _claim(v, held_out, radiomics, deep, outside, how, outer, folds, seed, grid):
-    "Probabilities of the training rows by cross-validation in `outer` folds, and of the held-out rows."
+def _claim(v, held_out, harmonised, deep, outside, how, outer, folds, seed, grid):
+    "Probabilities of the training rows by cross-validation in `outer` folds, and of the held-out rows; `harmonised` makes the radiomics of every row from the ids that ComBat may see."
+    def asked(rows, ids, chosen=None):
+        radiomics = harmonised(rows.index)
+        chosen = chosen or _select(rows, radiomics, deep, *how)
+        return chosen, pd.DataFrame(probabilities(_tuned(rows, chosen, radiomics, deep, folds, seed, grid), chosen.fused(radiomics.loc[ids], deep.loc[ids])), ids, PROBABILITIES)
     with _said_once():
-        whole, found = _select(v, radiomics, deep, *how), []
-        for fit, out in patient_folds(v.fracture_class.astype(int), v.patient_id, outer, seed):
-            chosen = whole if outside else _select(v.iloc[fit], radiomics, deep, *how)
-            found.append((chosen, v.iloc[fit], v.index[out]))
-        found.append((whole, v, held_out))
-        return pd.concat([pd.DataFrame(probabilities(_tuned(rows, chosen, radiomics, deep, folds, seed, grid), chosen.fused(radiomics.loc[asked], deep.loc[asked])), asked, PROBABILITIES)
-                          for chosen, rows, asked in found])
+        whole, told = asked(v, held_out)
+        parts = [asked(v.iloc[fit], v.index[out], whole if outside else None)[1] for fit, out in patient_folds(v.fracture_class.astype(int), v.patient_id, outer, seed)]
+    return pd.concat([*parts, told])
 
 @stage('Shortcuts', 'fusion classifiers harmonise transfer evaluation')
-def shortcuts(cohort, second, radiomics, harmonisation, crops, network, embeddings, repeatability, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, seed, grid, n_jobs):
+def shortcuts(cohort, second, radiomics, crops, network, embeddings, repeatability, protocol, icc_threshold, icc_limit, correlation_threshold, lasso_family, lasso_rule, folds, cross_fit_folds, seed, grid, n_jobs):
     "Macro AUC with each of the `SHORTCUTS`, claimed on the training set and found in the others; None under `paper`, whose embeddings are all of the seeing kind."
     if protocol == 'paper': return None
-    v, (_, honest) = cohort.vertebrae, harmonisation
+    v = cohort.vertebrae
     train = v[v.split == 'train']
-    how = _repeatable(honest, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed
+    how = _repeatable(radiomics, repeatability, icc_threshold, icc_limit), correlation_threshold, lasso_family, lasso_rule, folds, seed
     seen = embeddings.copy(); seen.loc[train.index] = _both_views(_embedded(network, crops, train.index), second and _embedded(second.network, second.crops, train.index))
-    pooled = ComBat('pooled').fit_transform(radiomics, v.center)
+    pooled = _after_combat(radiomics, v.center, v.index, 'pooled')[1]
+    harmonised = {True: lambda rows: pooled, False: lambda rows: _after_combat(radiomics, v.center, rows)[1]}
     calls = [joblib.delayed(_claim)(train.assign(patient_id=range(len(train))) if 'vertebra' in taken else train, v.index[v.split != 'train'],
-                                    pooled if 'pooled' in taken else honest, seen if 'seen' in taken else embeddings, 'outside' in taken, how, cross_fit_folds, folds, seed, grid) for taken in SHORTCUTS.values()]
+                                    harmonised['pooled' in taken], seen if 'seen' in taken else embeddings, 'outside' in taken, how, cross_fit_folds, folds, seed, grid) for taken in SHORTCUTS.values()]
     return pd.concat([_claims(v, P).assign(shortcut=name) for name, P in zip(SHORTCUTS, joblib.Parallel(n_jobs=n_jobs)(calls))], ignore_index=True)
 
 def _claims(v, P):
@@ -572,7 +586,7 @@ def _claims(v, P):
     auc = {s: macro_auc(v.fracture_class[i].to_numpy(int), P.loc[i].to_numpy(), v.patient_id[i].to_numpy()) for s, i in rows.items()}
     return pd.DataFrame([dict(split=s, n=len(rows[s]), auc=a.auc, lower=a.logit_interval[0], upper=a.logit_interval[1]) for s, a in auc.items()])
 
-# %% ../nbs/17_study.ipynb #c042
+# %% ../nbs/17_study.ipynb #c043
 @stage('SHAP values', 'explain')
 def explanation(cohort, fused, searches, chosen, seed):
     "shap.Explanation of the chosen classifier, rows in cohort order."
@@ -580,7 +594,7 @@ def explanation(cohort, fused, searches, chosen, seed):
     train = cohort.vertebrae.index[cohort.vertebrae.split == 'train']
     return explain(searches[chosen].estimator, fused.loc[train], fused, seed=seed)
 
-# %% ../nbs/17_study.ipynb #c044
+# %% ../nbs/17_study.ipynb #c045
 class ClusterError(ValueError):
     "The cluster cannot be reached, or cannot do the work; the message says which worker and why."
 
@@ -606,7 +620,7 @@ def spread_over(
         except KilledWorker as e:
             raise ClusterError(f'a film brought down worker after worker, the last one {e.last_worker.address}; have they enough memory? What was finished is kept: the same command goes on from here') from e
 
-# %% ../nbs/17_study.ipynb #c046
+# %% ../nbs/17_study.ipynb #c047
 _FILM_LIBRARIES = ('numpy', 'scipy', 'pandas', 'joblib', 'pyradiomics', 'SimpleITK', 'PyWavelets', 'pydicom', 'python-gdcm', 'pylibjpeg-openjpeg')
 
 def _look():
@@ -632,7 +646,7 @@ def _check_versions(client):
     said = [f"{w if w == 'scheduler' else f'worker {w}'}: " + ', '.join(f"{n} {v or 'missing'} there, {h or 'missing'} here" for n, v, h in differ) for w, differ in other.items() if differ]
     if said: raise ClusterError('; '.join(said) + '. Give every machine the same environment and the same checkout, and start scheduler and workers from there')
 
-# %% ../nbs/17_study.ipynb #c047
+# %% ../nbs/17_study.ipynb #c048
 def check_paths(
     client,                # distributed.Client
     read:list=(),          # files that every worker must be able to read
@@ -651,7 +665,7 @@ def check_paths(
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(prefix=SCRATCH, dir=folder) as probe: ask(probe.name, writable=True)  # a folder of this name may exist there and be another
 
-# %% ../nbs/17_study.ipynb #c048
+# %% ../nbs/17_study.ipynb #c049
 def _connect(scheduler, timeout):
     "A client of a running scheduler, by address or file."
     from distributed import Client
@@ -684,7 +698,7 @@ def cluster(
             tell(f'{len(crowded)} workers have several threads; radiomics holds the interpreter, so that only one of them works at a time: `dask worker --nworkers N --nthreads 1` starts N processes')
         yield client
 
-# %% ../nbs/17_study.ipynb #c052
+# %% ../nbs/17_study.ipynb #c053
 @dataclass(frozen=True)
 class Weights:
     "A backbone and the file it comes from; `path` is None where there is none (random initialisation)."
@@ -730,7 +744,7 @@ def open_second_view(settings:Settings, cohort:Cohort, progress:bool=False) -> C
     path = _phantom(name, 'anteroposterior', settings.seed, progress) if name.startswith('phantom:') else name
     return second_view(cohort, read_cohort(path, require_class=False, allow_outside=settings.allow_outside, **how))
 
-# %% ../nbs/17_study.ipynb #c054
+# %% ../nbs/17_study.ipynb #c055
 SCRATCH = '.writing-'
 
 def sweep(folder:str|Path):
@@ -753,7 +767,7 @@ def write_json(path, value):
     clean = json.loads(pd.Series([value], dtype=object).to_json(double_precision=15, orient='values', default_handler=str))[0]
     with whole(path) as new: new.write_text(json.dumps(clean, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + '\n')
 
-# %% ../nbs/17_study.ipynb #c056
+# %% ../nbs/17_study.ipynb #c057
 class Study:
     "One backbone's run over one cohort; stages are attributes, computed once and remembered under `data/cache`."
     def __init__(self,
@@ -800,6 +814,13 @@ class Study:
             if view.shared is None: view._values['cohort'] = open_second_view(self.settings, self.cohort, self.progress)
             self._values['second'] = view
         return self._values['second']
+
+    @property
+    def own_repeatability(self) -> pd.DataFrame|None:
+        "`repeatability` of the features of this view alone; None if it was not assessed."
+        table = self.repeatability
+        own = None if table is None else table[~table.index.str.startswith(SECOND)].dropna(axis=1, how='all')
+        return None if own is None or own.empty else own.astype({n: int for n in own.filter(regex='^n_')})
 
     def _of_second_view(self, title, *said): self.listen(f'{title}, second view', *said)
 
@@ -859,7 +880,8 @@ class Study:
                 warnings.simplefilter('always')
                 value = STAGES[name].function(**arguments)
             ours = dict.fromkeys(str(w.message) for w in caught if w.category.__module__.startswith('ovf_dlr') and w.category is not MissingSpacingWarning)  # which names files; the audit counts them
-            return value, time.perf_counter() - start, list(ours)
+            unconverged = Counter(str(w.message).split('\n')[0].rstrip(':.') for w in caught if issubclass(w.category, ConvergenceWarning))
+            return value, time.perf_counter() - start, [*ours, *(f'{said} ({n} fit{"s"*(n != 1)})' for said, n in unconverged.items())]
         remembered = joblib.Memory(self.cache, verbose=0).cache(_remembered, ignore=['compute'])
         cached = remembered.check_call_in_cache(name, self.key(name), compute)
         value, self.seconds[name], self.warned[name] = remembered(name, self.key(name), compute)
@@ -867,7 +889,7 @@ class Study:
         if self.listen: self.listen(STAGES[name].title, self.seconds[name], cached, self.warned[name])
         return value
 
-# %% ../nbs/17_study.ipynb #c058
+# %% ../nbs/17_study.ipynb #c059
 class Comparison(Study):
     "The runs of every backbone, side by side."
     @property
@@ -884,7 +906,7 @@ class Comparison(Study):
     def caption(self) -> str:
         return ' '.join([super().caption, *(s.backbone.caption for s in self.runs.values())])
 
-# %% ../nbs/17_study.ipynb #c060
+# %% ../nbs/17_study.ipynb #c061
 def permuted_run(study:Study) -> Study|None:
     "The run of the same settings and backbone with permuted classes, if it lies beside this one."
     path = study.out.with_name(f'{study.out.name}-permuted') / 'settings.yml'
@@ -893,16 +915,23 @@ def permuted_run(study:Study) -> Study|None:
     same = theirs.permuted is not None and replace(theirs, name=study.settings.name, permuted=None) == study.settings
     return Study(theirs, study.backbone_name, path.parent, study.n_jobs) if same else None
 
-# %% ../nbs/17_study.ipynb #c070
+# %% ../nbs/17_study.ipynb #c071
+def _tex(text) -> str:
+    "Plain text as LaTeX takes it; pandas escapes cells and no caption."
+    return text.translate(str.maketrans({c: f'\\{c}' for c in '&%$#_{}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}'}))
+
 def save_table(study:Study, table:pd.DataFrame, name:str, caption:str, index:bool=False) -> pd.DataFrame:
     "Write `table` as CSV, Markdown and LaTeX under the run's folder; returns it for display."
     folder, caption = study.folder / 'tables', f'{caption} {study.caption}'
     with whole(folder / f'{name}.csv') as new: table.to_csv(new, index=index)
     with whole(folder / f'{name}.md') as new: new.write_text(f"{caption}\n\n{table.to_markdown(index=index, disable_numparse=True)}\n")
-    with whole(folder / f'{name}.tex') as new: new.write_text(table.to_latex(index=index, caption=caption, label=f'tab:{name}', escape=True))
+    with whole(folder / f'{name}.tex') as new: new.write_text(table.to_latex(index=index, caption=_tex(caption), label=f'tab:{name}', escape=True))
     return table.style.set_caption(caption) if index else table.style.hide(axis='index').set_caption(caption)
 
-def _small_print(figure, text):
+def small_print(
+    figure,    # as it is finished
+    text:str,  # a `caption`: what the data and the classes are
+):
     "The caption's facts in small grey letters below everything the figure holds."
     figure.draw_without_rendering()
     width, height = figure.get_size_inches()
@@ -912,7 +941,7 @@ def _small_print(figure, text):
 def save_figure(study:Study, figure, name:str, caption:str):
     "Write a figure, or the figure of some axes, as PNG and SVG with its caption inside; returns the figure."
     figure = np.atleast_1d(figure).flat[0].figure
-    _small_print(figure, study.caption)
+    small_print(figure, study.caption)
     for suffix, extra in dict(png={}, svg={'Date': None}).items():  # no date: the same figure is the same file
         with whole(study.folder / 'figures' / f'{name}.{suffix}') as new:
             figure.savefig(new, format=suffix, metadata={'Description': f'{caption} {study.caption}', **extra})

@@ -127,7 +127,7 @@ def _macro_auc(y, p):
     return roc_auc_score(y, p, multi_class='ovr') if len(np.unique(y)) == CLASSES else np.nan
 
 # %% ../nbs/12_transfer.ipynb #c023
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(FloatingPointError):
     "The loss is no longer a number."
 
 # %% ../nbs/12_transfer.ipynb #c024
@@ -344,7 +344,7 @@ def fine_tune(
         state = Resume(Path(resume)/joblib.hash((crops, labels, valid, backbone, path and weights_sha256(path), settings, seed))) if resume else None
         with learn.added_cbs([*([state] if state else []), *([EpochBar()] if progress else [])]): learn.fit(settings.epochs, start_epoch=state.start(learn) if state else 0)
     if state: shutil.rmtree(state.folder, ignore_errors=True)
-    return Network(model.cpu().eval(), dict(_card(backbone, path, settings, crops, labels, seed), **_watched(valid, learn)), _history(learn.epoch_history.rows))
+    return Network(model.cpu().eval(), dict(_card(backbone, path, settings, crops, labels, seed), **_hardware(_device(device), settings), **_watched(valid, learn)), _history(learn.epoch_history.rows))
 
 # %% ../nbs/12_transfer.ipynb #c047
 KIND = 'ovf_dlr.transfer.Network'
@@ -354,6 +354,11 @@ def _history(rows):
     return pd.DataFrame(rows, columns=None if rows else ['epoch', 'train_loss']).replace({None: np.nan})
 
 # %% ../nbs/12_transfer.ipynb #c048
+def _hardware(device, settings) -> dict:
+    "What a training ran on, since a GPU, and half precision the more, ends at other weights than a CPU."
+    on_gpu = torch.device(device).type == 'cuda'
+    return dict(device=torch.cuda.get_device_name(device) if on_gpu else str(device).upper(), half_precision=on_gpu and settings.mixed_precision)
+
 def _card(backbone, path, settings, crops, labels, seed):
     "The record of a training, ready for JSON."
     b = get_backbone(backbone)
@@ -480,7 +485,7 @@ def learning_rates(
     seed:int=0,
     device:str='auto',
 ) -> pd.DataFrame: # a row per batch: lr, loss, smooth (exponentially weighted)
-    "Loss as the learning rate grows."
+    "Loss as the learning rate grows. Raises `ValueError` for fewer than two steps."
     crops = _check_crops(crops); labels = _check_labels(labels, len(crops))
     if steps < 2: raise ValueError(f'{steps} steps are no range; 40 to 100 are usual')
     share = np.array([settings.lr_backbone/settings.lr, 1.])
@@ -676,7 +681,7 @@ def occlusion_map(
     window:int|None=None,      # side of the square hidden, in pixels; None: a quarter of the crop
     device:str='auto',
 ) -> np.ndarray: # (n, H, W) float32, in units of the score (logit)
-    "How far the score of the class falls when a place is covered with the crop's mean grey, averaged over the windows that cover it."
+    "How far the score of the class falls when a place is covered with the crop's mean grey, averaged over the windows that cover it. Raises `ValueError` for a window that is larger than the crop."
     crops = _fitting(network, crops)
     window = min(crops.shape[1:])//4 if window is None else window
     if not 1 <= window <= min(crops.shape[1:]): raise ValueError(f'a window of {window} pixels does not lie within crops of {crops.shape[1]} x {crops.shape[2]}')
@@ -710,7 +715,7 @@ def attention_share(
     maps:np.ndarray,   # (n, H, W) from `activation_map` or `occlusion_map`
     masks:np.ndarray,  # (n, H, W) bool, from `network_mask`
 ) -> pd.DataFrame: # n rows: share of what speaks for the class, and share of the area, that lie inside the mask
-    "How much of a map's positive part lies inside the mask; NaN where a map has none."
+    "How much of a map's positive part lies inside the mask; NaN where a map has none. Raises `ValueError` for maps and masks of different shapes."
     maps, masks = np.clip(np.asarray(maps, float), 0, None), np.asarray(masks, bool)
     if maps.shape != masks.shape: raise ValueError(f'maps {maps.shape} and masks {masks.shape} differ in shape; were the masks cropped like the films (`network_mask`)?')
     total, inside = maps.sum((1, 2)), (maps*masks).sum((1, 2))

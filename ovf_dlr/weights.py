@@ -275,7 +275,7 @@ def find_weights(
     folder:str|Path|None=None,   # see `weights_folder`
     download:bool=True,          # may the network be asked?
 ) -> Path|None: # None for a random initialisation, which has no file
-    "Find the weight file of a backbone: `weights`, else `folder`, else the caches of torch and of the hub, else a download."
+    "Find the weight file of a backbone: `weights`, else `folder`, else the caches of torch and of the hub, else a download. Raises `WeightsError` where there is none, with the way to get it."
     b, folder = get_backbone(name, folder), weights_folder(folder)
     if weights is not None: return _given_weights(b, Path(weights).expanduser())
     if not b.pretrained: return None

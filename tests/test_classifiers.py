@@ -137,7 +137,7 @@ def family(request):
 
 def tables():
     X, y, patient = cohort(90, p=8)
-    v = pd.DataFrame(dict(fracture_class=y, patient_id=patient))
+    v = pd.DataFrame(dict(fracture_class=y, patient_id=patient, center=np.where(patient % 2, "B", "A")))
     return v, X.iloc[:, :4].add_prefix("original_firstorder_"), X.iloc[:, 4:].add_prefix("dtl_")
 
 

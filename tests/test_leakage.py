@@ -1,14 +1,17 @@
 "Held-out rows are changed, pixels and classes alike, and nothing that was learned may move."
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from ovf_dlr.cohort import read_cohort
-from ovf_dlr.study import Study, _phantom, read_settings
+from ovf_dlr.fusion import SOURCES, source
+from ovf_dlr.study import Study, _phantom, _unseen, read_settings
 
 HELD_OUT = ("internal", "external", "prospective")
 
@@ -24,7 +27,7 @@ def _disturb(folder):
         film.PixelData = rng.integers(100, 3000, film.pixel_array.shape, dtype=film.pixel_array.dtype).tobytes()
         film.save_as(folder / name)
     parts = ["morphology", "mri", "bone_density", "clinical", "astlof", "t_score"]
-    manifest["fracture_class"] = read_cohort(folder / "manifest.csv").vertebrae.fracture_class.to_numpy()
+    manifest["fracture_class"] = manifest.vertebra_id.map(read_cohort(folder / "manifest.csv").vertebrae.fracture_class)
     manifest.loc[held, "fracture_class"] = (manifest.fracture_class[held].astype(int) + 1) % 3
     manifest.drop(columns=parts).to_csv(folder / "manifest.csv", index=False)
     readings = pd.read_csv(folder / "readings.csv", dtype=str)
@@ -55,6 +58,31 @@ def _before_and_after(manifest, tmp_path_factory):
 def monkeypatch_module():
     with pytest.MonkeyPatch.context() as patch:
         yield patch
+
+
+def test_a_fold_is_harmonised_without_the_patients_it_judges():
+    "Two training centres: whatever the films of the held-out patients say, the features that the fold learns from stay as they are."
+    rng = np.random.default_rng(0)
+    v = pd.DataFrame(dict(patient_id=range(90), fracture_class=rng.integers(0, 3, 90), center=rng.choice(["A", "B"], 90), split="train"), [f"v{i}" for i in range(90)])
+    radiomics = pd.DataFrame(rng.normal(size=(90, 6)), v.index, [f"original_firstorder_{i}" for i in range(6)])
+    deep = pd.DataFrame(rng.normal(size=(90, 6)), v.index, [f"dtl_{i:04d}" for i in range(6)])
+    for t in (radiomics, deep):
+        t.iloc[:, :2] += v.fracture_class.to_numpy()[:, None]
+    radiomics[v.center == "B"] *= 3
+    fit, held = np.arange(60), np.arange(60, 90)
+    moved = radiomics.copy()
+    moved.iloc[held] = moved.iloc[held] * 5 + 100
+    learnt, judged = [], []
+
+    def tune(X, y, patients):
+        learnt.append(X)
+        return {"LR": SimpleNamespace(name="LR", estimator=LogisticRegression().fit(X, y))}
+
+    for table in (radiomics, moved):
+        judged.append(_unseen(v, fit, held, table, deep, tune, list(radiomics), 0.95, "ordinal", "min", 3, 0))
+    assert any(source(c) == SOURCES[0] for c in learnt[0]), list(learnt[0])
+    pd.testing.assert_frame_equal(*learnt, check_exact=True)
+    assert not np.allclose(judged[0].p0, judged[1].p0), "the disturbance must reach the rows that are judged"
 
 
 def test_the_disturbance_reaches_the_held_out_rows(pair):

@@ -1,7 +1,6 @@
 "Repeatability: ICC against R, perturbed copies on real films, and the study with and without second readings."
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -149,6 +148,8 @@ def test_height_ratios_are_perturbed_too_and_the_lower_limit_may_decide(cohorts)
     study = _study(cohorts["once"], **SMALL, height_ratios=True)
     assert list(study.repeatability.index) == list(study.radiomics.columns)
     assert (study.repeatability.icc_lower < study.repeatability.icc).any()
+    ratio, moved = study.radiomics.columns.str.startswith("morphometry_ratio_"), (study.harmonisation[1] != study.radiomics).any()
+    assert ratio.any() and not moved[ratio].any() and moved[~ratio].any()
 
 
 @pytest.mark.parametrize("limit", ["value", "lower"])
@@ -164,10 +165,9 @@ def test_methods_and_notes_say_where_repeatability_comes_from(cohorts):
     "Of the methods only the sentence on repeatability; the rest would need a trained network."
     def said(folder, **settings):
         study = _study(folder, **settings)
-        known = SimpleNamespace(settings=study.settings, repeatability=study.repeatability, second_readings=study.second_readings, selection=SimpleNamespace(counts={"ICC >= 0.8": 700}))
-        return _repeatability_methods(known), " ".join(notes(study))
+        return _repeatability_methods(study), " ".join(notes(study)), study.own_repeatability
 
     twice, once, never = said(cohorts["twice"], icc_limit="lower"), said(cohorts["once"], **SMALL), said(cohorts["once"], perturbations=0)
-    assert "a lower 95 % confidence limit" in twice[0] and "within and between readers (n = 15 and 15 vertebrae) were kept (700)" in twice[0] and "perturbed" not in twice[1]
+    assert "a lower 95 % confidence limit" in twice[0] and f"within and between readers (n = 15 and 15 vertebrae) were kept ({(twice[2].icc_lower >= 0.8).sum()})" in twice[0] and "perturbed" not in twice[1]
     assert "3 perturbed images and masks of each of 8 training vertebrae" in once[0] and all("no substitute for second readers" in text for text in once)
     assert never[0] == "Repeatability was not assessed." and "no feature was tested for repeatability" in never[1]

@@ -36,7 +36,7 @@ def auc(by_vertebra=False, outside=False, seen=False, seeds=range(3)):
     for v, radiomics, deep in map(noise, seeds):
         train, held_out = v[v.split == "train"], v.index[v.split != "train"]
         rows = train.assign(patient_id=range(len(train))) if by_vertebra else train
-        P = _claim(rows, held_out, radiomics, told(deep, v) if seen else deep, outside, (list(radiomics), *HOW), 5, 5, 0, "small")
+        P = _claim(rows, held_out, lambda _: radiomics, told(deep, v) if seen else deep, outside, (list(radiomics), *HOW), 5, 5, 0, "small")
         assert sorted(P.index) == sorted(v.index)
         found.append([macro_auc(v.fracture_class[ids].to_numpy(int), P.loc[ids].to_numpy()).auc for ids in (train.index, held_out)])
     return np.mean(found, axis=0)
@@ -59,7 +59,7 @@ def test_held_out_classes_and_features_move_no_claim():
     moved = [t.mask(other, t + 3, axis=0) for t in (radiomics, deep)]
     relabelled = v.assign(fracture_class=np.where(other, (v.fracture_class + 1) % 3, v.fracture_class))
     train = v.index[~other]
-    first, second = (_claim(t[0][~other], v.index[other], t[1], t[2], False, (list(radiomics), *HOW), 5, 5, 0, "small").loc[train] for t in (cohort, (relabelled, *moved)))
+    first, second = (_claim(t[0][~other], v.index[other], lambda _, t=t: t[1], t[2], False, (list(radiomics), *HOW), 5, 5, 0, "small").loc[train] for t in (cohort, (relabelled, *moved)))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 

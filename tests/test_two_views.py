@@ -1,4 +1,5 @@
 "A second film of every vertebra: its features join those of the first, and the model that leaves the lab asks for both."
+import shutil
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -8,8 +9,9 @@ import pytest
 
 from ovf_dlr.fusion import SECOND, source
 from ovf_dlr.model import Model
-from ovf_dlr.reporting import methods, notes
-from ovf_dlr.study import Study, read_settings
+from ovf_dlr.repeatability import plot_icc
+from ovf_dlr.reporting import _repeatability_methods, methods, notes
+from ovf_dlr.study import Study, _phantom, read_settings
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,25 @@ def test_every_feature_is_tested_for_repeatability_in_its_own_view(study):
     assert set(study.repeatability.index) == set(study.radiomics)
     theirs = study.repeatability[study.repeatability.index.str.startswith(SECOND)]
     np.testing.assert_array_equal(theirs.icc, study.second.repeatability.icc)
+
+
+def test_a_view_without_readings_is_told_apart_from_one_that_has_them(study, tmp_path):
+    "Each view in its own way, in its own figure and in its own sentence; what was not assessed is not counted as repeatable."
+    copy = tmp_path / "once"
+    shutil.copytree(_phantom("phantom:smoke", "anteroposterior", 0, False).parent, copy)
+    (copy / "readings.csv").unlink()
+    def asked(**more): return Study(read_settings("smoke", second_view=str(copy / "manifest.csv"), **more), "random", n_jobs=2)
+    mixed, untested = asked(perturbations=3, perturbed_vertebrae=8), asked(perturbations=0)
+    for table in (mixed.own_repeatability, mixed.second.own_repeatability):
+        plot_icc(table, ax=plt.figure().gca())
+        plt.close()
+    said = _repeatability_methods(mixed)
+    assert "First view: Features with" in said and "within and between readers" in said and "Second view: No vertebra was delineated again" in said
+    assert "for the second view: repeatability was estimated" in " ".join(notes(mixed))
+    tested = (untested.own_repeatability.icc >= 0.8).sum()
+    assert untested.second.own_repeatability is None and _repeatability_methods(untested).endswith("Second view: Repeatability was not assessed.")
+    counts = untested.selection.counts
+    assert counts["ICC >= 0.8"] == tested and counts["repeatability not assessed"] == untested.second.radiomics.shape[1]
 
 
 def test_the_frozen_model_needs_both_views_and_repeats_the_run(study, tmp_path):
