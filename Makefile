@@ -33,9 +33,9 @@ $(READY): constraints.txt settings.ini setup.py
 reproduce: $(READY) ## the whole study on the embedded cohort, two backbones, every table and figure
 	$(BIN)/ovf-dlr run --params $(PARAMS)
 
-test: $(READY) ## run the notebooks' own tests, then tests/
+test: $(READY) ## run the notebooks' own tests, then tests/ in two processes
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 0 --do_print
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile
 
 test-heavy: $(READY) ## also the checks that take many minutes
 	$(BIN)/python -m pytest tests -m "heavy or not heavy"
@@ -43,8 +43,9 @@ test-heavy: $(READY) ## also the checks that take many minutes
 lab: $(READY) ## open JupyterLab
 	$(BIN)/jupyter lab --notebook-dir .
 
-notebooks: $(READY) ## execute the library notebooks in place, so that their figures are stored with them
-	$(BIN)/jupyter execute --inplace nbs/[0-9]*.ipynb nbs/index.ipynb
+notebooks: $(READY) ## execute the notebooks that show the smallest run in place, so that the site shows what the code makes today
+	$(BIN)/ovf-dlr run --params smoke
+	$(BIN)/jupyter execute --inplace nbs/*.ipynb nbs/reports/*.ipynb nbs/tutorials/cases.ipynb nbs/tutorials/scoring.ipynb
 	$(BIN)/nbdev_clean
 
 readme: $(READY) ## nbs/index.ipynb -> README.md

@@ -133,7 +133,8 @@ def _jobs(settings, out):
     for name in REPORTS['paper']: yield name, Path(out) / 'comparison', base
 
 def _forget_drawn(settings, out):
-    "Remove what earlier reports of this run drew, and nothing else."
+    "Remove what earlier reports of this run drew, and its index, and nothing else: a folder without an index holds no finished run."
+    for name in ('index.html', 'INDEX.md'): (Path(out) / name).unlink(missing_ok=True)
     for folder in {f for _, f, _ in _jobs(settings, out)}:
         for drawn in ('tables', 'figures', 'notebooks'): shutil.rmtree(folder / drawn, ignore_errors=True)
 
@@ -233,9 +234,7 @@ def run(
         os.environ['OVF_DLR_DATA'] = str(data_folder())  # the reports' kernels run in another folder
         open_ = lambda b, **kw: Study(settings, b, out, n_jobs, progress=sys.stderr.isatty(), listen=_listener(b or 'cohort'), **kw)
         with _cluster(scheduler, n_jobs) as client: studies = _begun(settings, out, open_, client, held)
-        if any(map(_other_films, studies)):
-            _forget_drawn(settings, out)
-            for name in ('index.html', 'INDEX.md'): (out / name).unlink(missing_ok=True)  # a folder without an index holds no finished run
+        if any(map(_other_films, studies)): _forget_drawn(settings, out)
         for s in studies:
             _compute(s, filter(hangs_on_backbone, STAGES))
             write_artefacts(s)

@@ -308,7 +308,7 @@ def plot_vertebra(
     plot_case(case, ax=axes[1], margin_mm=8, title='Vertebral body')
     plot_probabilities(seen[PROBABILITIES].to_numpy(float), int(seen.truth), axes[2]).set_title('Probabilities' if not unseen else 'Probabilities,\ncross-validated')
     plot_waterfall(study.explanation, v.index.get_loc(vertebra), k, top, axes[3])
-    if unseen: axes[3].set_title(f'Why class {k}? The final model, which has seen it')
+    if unseen: axes[3].set_title(f'Why class {k}?\n(the final model, which has seen it)')
     for ax in axes[:2]: ax.set_anchor('N')
     axes[3].margins(x=.3) # room for the numbers beside the bars
     axes[3].set_yticks(axes[3].get_yticks(), [t.get_text().replace(' = ', '\n= ') for t in axes[3].get_yticklabels()], fontsize=5)

@@ -263,7 +263,7 @@ def _file_names(keys) -> dict[str, str]:
     names, taken = {}, {'all'}
     for key in keys:
         plain = ''.join(c if c.isalnum() or c in '-_.' else '_' for c in str(key))
-        names[key] = next(n for n in (plain, *(f'{plain}-{i}' for i in itertools.count(2))) if n.casefold() not in taken)
+        names[key] = next(n for n in itertools.chain([plain], (f'{plain}-{i}' for i in itertools.count(2))) if n.casefold() not in taken)
         taken.add(names[key].casefold())
     return names
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from ovf_dlr.cli import app
@@ -37,13 +38,19 @@ def ask(*arguments, refused=False) -> str:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory) -> Path:
-    "A data folder of this test session alone: nothing cached by an earlier run can hide a failure."
-    return tmp_path_factory.mktemp("data")
+def data(tmp_path_factory, worker_id) -> Path:
+    "A data folder of this test session alone, shared by its processes: nothing cached by an earlier run can hide a failure."
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "data"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def smoke_run(data) -> Path:
     "Results of one whole run on the smoke cohort: two backbones, every report."
-    command(data, "run", "--params", "smoke")
-    return data / "results" / "smoke"
+    out = data / "results" / "smoke"
+    with FileLock(data / "smoke.lock"):  # whichever process comes first makes it, the other waits
+        if not (out / "index.html").is_file():
+            command(data, "run", "--params", "smoke")
+    return out

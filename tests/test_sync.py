@@ -38,8 +38,8 @@ def test_notebook_is_well_formed(path):
     assert path.stat().st_size < 900_000
 
 
-def test_library_notebooks_keep_their_outputs():
-    bare = [p.name for p in NOTEBOOKS if re.match(r"\d\d_", p.name)
+def test_library_and_report_notebooks_keep_their_outputs():
+    bare = [p.name for p in NOTEBOOKS if (re.match(r"\d\d_", p.name) or p.parent.name == "reports")
             and not any(c.get("outputs") for c in nbformat.read(p, as_version=4).cells if c.cell_type == "code")]
     assert not bare, f"run `make notebooks`: {bare}"
 
