@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from conftest import ask
+from ovf_dlr.model import _file_names
 
 P = ["p0", "p1", "p2"]
 
@@ -53,6 +54,11 @@ def test_every_vertebra_has_a_page_that_stands_alone(scored):
         text = (scored / "pages" / f"{key}.html").read_text()
         assert "RESEARCH USE ONLY" in text and f"{row[P].max():.3f}" in text and "src=\"data:image/png" in text and "http" not in text
         assert (scored / "pages" / f"{key}.pdf").read_bytes()[:5] == b"%PDF-"
+
+
+def test_no_two_vertebrae_share_a_page():
+    names = _file_names(["P1/L1", "P1 L1", "p1_l1", "all", "V2"])
+    assert list(names.values()) == ["P1_L1", "P1_L1-2", "p1_l1-3", "all-2", "V2"]
 
 
 def test_a_film_and_its_mask_need_no_manifest(model, external, scored, tmp_path):
