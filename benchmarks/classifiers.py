@@ -7,6 +7,7 @@
 The rival is `GridSearchCV` of the same pipelines and grids, with the same folds and the same measure, refitted once: what a script of twenty lines would do. Ours adds the checks and the calibration, three more fits of the candidate that won.
 Each line is measured one after the other in the same run. Processor seconds (of this process and, with `--jobs 1`, all of them) count other work on the machine little, wall-clock seconds much.
 """
+
 import argparse
 import json
 import os
@@ -14,8 +15,8 @@ import time
 import warnings
 from pathlib import Path
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
+for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+    os.environ.setdefault(name, '1')
 
 import numpy as np
 import pandas as pd
@@ -24,9 +25,16 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.model_selection import GridSearchCV
 
-from ovf_dlr.classifiers import CLASSIFIERS, CLASSES, PatientCalibration, macro_auc_score, mean_auc, search
-from ovf_dlr.evaluation import brier, calibration
-from ovf_dlr.fusion import patient_folds
+from ovf_dlr.calibration import brier, calibration
+from ovf_dlr.classifiers import (
+    CLASSES,
+    CLASSIFIERS,
+    PatientCalibration,
+    macro_auc_score,
+    mean_auc,
+    search,
+)
+from ovf_dlr.patients import patient_folds
 
 BACKBONES = 2
 MIDDLING = {  # one candidate of each grid
@@ -47,8 +55,10 @@ def simulated(n, seed, p=16):
     who = np.sort(rng.integers(0, n * 2 // 3, n))
     Z = (rng.normal(size=(who.max() + 1, p))[who] + rng.normal(size=(n, p))) / np.sqrt(2)
     trend, middle = 0.5 * Z[:, :4].sum(1) + 0.35 * Z[:, 0] * Z[:, 1], 0.6 * Z[:, 4:7].sum(1)
-    y = (np.c_[-trend, middle - 0.1, trend + 0.3 * Z[:, 7] - 2.2] + rng.gumbel(size=(n, 3))).argmax(1)
-    return pd.DataFrame(Z).add_prefix("f"), y, who
+    y = (np.c_[-trend, middle - 0.1, trend + 0.3 * Z[:, 7] - 2.2] + rng.gumbel(size=(n, 3))).argmax(
+        1
+    )
+    return pd.DataFrame(Z).add_prefix('f'), y, who
 
 
 # Seconds
@@ -57,7 +67,13 @@ def simulated(n, seed, p=16):
 def rival(name, X, y, who, grid, n_jobs):
     "Plain scikit-learn."
     folds = patient_folds(y, who, 5, 0)
-    return GridSearchCV(CLASSIFIERS[name].make(0), CLASSIFIERS[name].candidates(grid), scoring=macro_auc_score, cv=folds, n_jobs=n_jobs).fit(X, y)
+    return GridSearchCV(
+        CLASSIFIERS[name].make(0),
+        CLASSIFIERS[name].candidates(grid),
+        scoring=macro_auc_score,
+        cv=folds,
+        n_jobs=n_jobs,
+    ).fit(X, y)
 
 
 def timed(work):
@@ -71,16 +87,20 @@ def seconds(rows, grid, n_jobs):
     "One row per classifier: what each way takes."
     X, y, who = simulated(rows, 0)
     ways = {
-        "scikit-learn": lambda name: rival(name, X, y, who, grid, n_jobs),
-        "here": lambda name: search(name, X, y, who, n_jobs=n_jobs, grid=grid),
-        "halving": lambda name: search(name, X, y, who, n_jobs=n_jobs, grid=grid, tuning="halving"),
+        'scikit-learn': lambda name: rival(name, X, y, who, grid, n_jobs),
+        'here': lambda name: search(name, X, y, who, n_jobs=n_jobs, grid=grid),
+        'halving': lambda name: search(name, X, y, who, n_jobs=n_jobs, grid=grid, tuning='halving'),
     }
-    for name in ("LR", "XGBoost"):  # workers and libraries are up before the clock starts
-        search(name, X, y, who, n_jobs=n_jobs, grid="small")
+    for name in ('LR', 'XGBoost'):  # workers and libraries are up before the clock starts
+        search(name, X, y, who, n_jobs=n_jobs, grid='small')
     found = {}
     for name in CLASSIFIERS:
-        found[name] = {f"{way}, {unit}": s for way, work in ways.items() for unit, s in zip(("wall", "cpu"), timed(lambda: work(name)))}
-        print(f"{name:11}" + "  ".join(f"{k} {v:.1f}" for k, v in found[name].items()), flush=True)
+        found[name] = {
+            f'{way}, {unit}': s
+            for way, work in ways.items()
+            for unit, s in zip(('wall', 'cpu'), timed(lambda: work(name)))
+        }
+        print(f'{name:11}' + '  '.join(f'{k} {v:.1f}' for k, v in found[name].items()), flush=True)
     return pd.DataFrame(found).T
 
 
@@ -88,13 +108,23 @@ def seconds(rows, grid, n_jobs):
 
 
 def spoken(model, X):
-    return model.predict_proba(X) if hasattr(model, "predict_proba") else softmax(model.decision_function(X), axis=1)
+    return (
+        model.predict_proba(X)
+        if hasattr(model, 'predict_proba')
+        else softmax(model.decision_function(X), axis=1)
+    )
 
 
 def judged(truth, P):
     "Brier score, AUC, calibration error, and slope and shift of class 2."
     by_class = [calibration(truth == k, P[:, k]) for k in CLASSES]
-    return dict(brier=brier(truth, P), auc=mean_auc(truth, P), ece=np.mean([c.ece for c in by_class]), slope_2=by_class[2].slope, intercept_2=by_class[2].intercept)
+    return dict(
+        brier=brier(truth, P),
+        auc=mean_auc(truth, P),
+        ece=np.mean([c.ece for c in by_class]),
+        slope_2=by_class[2].slope,
+        intercept_2=by_class[2].intercept,
+    )
 
 
 def probabilities_judged(cohorts, sizes=(60, 200, 600)):
@@ -104,43 +134,75 @@ def probabilities_judged(cohorts, sizes=(60, 200, 600)):
         for seed in range(cohorts):
             X, y, who = simulated(n, seed)
             ways = {
-                "as it speaks": lambda m: m.fit(X, y),
-                "Platt": lambda m: CalibratedClassifierCV(m, cv=patient_folds(y, who, 3), ensemble=False).fit(X, y),
-                "here": lambda m: PatientCalibration(m).fit(X, y, who),
+                'as it speaks': lambda m: m.fit(X, y),
+                'Platt': lambda m: CalibratedClassifierCV(
+                    m, cv=patient_folds(y, who, 3), ensemble=False
+                ).fit(X, y),
+                'here': lambda m: PatientCalibration(m).fit(X, y, who),
             }
             for name, c in CLASSIFIERS.items():
-                for weights in c.grid.get("model__class_weight", [None]):
-                    bare = c.make(0).set_params(**{f"model__{k}": v for k, v in MIDDLING[name].items()}, **({"model__class_weight": weights} if weights else {}))
+                for weights in c.grid.get('model__class_weight', [None]):
+                    bare = c.make(0).set_params(
+                        **{f'model__{k}': v for k, v in MIDDLING[name].items()},
+                        **({'model__class_weight': weights} if weights else {}),
+                    )
                     for way, fit in ways.items():
-                        found.append(dict(n=n, seed=seed, classifier=name, weights=weights or "", way=way) | judged(truth, spoken(fit(clone(bare)), other)))
-            print(f"{n} rows, cohort {seed + 1} of {cohorts}", flush=True)
+                        found.append(
+                            dict(n=n, seed=seed, classifier=name, weights=weights or '', way=way)
+                            | judged(truth, spoken(fit(clone(bare)), other))
+                        )
+            print(f'{n} rows, cohort {seed + 1} of {cohorts}', flush=True)
     return pd.DataFrame(found)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=205, help="training vertebrae; 205 is the demonstration's number")
-    parser.add_argument("--grid", choices=("full", "small"), default="full")
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="processes")
-    parser.add_argument("--calibration", type=int, metavar="COHORTS", help="judge probabilities instead, with this many cohorts of each size")
-    parser.add_argument("--json", type=Path, help="keep all that was measured")
+    parser.add_argument(
+        '--rows',
+        type=int,
+        default=205,
+        help="training vertebrae; 205 is the demonstration's number",
+    )
+    parser.add_argument('--grid', choices=('full', 'small'), default='full')
+    parser.add_argument('--jobs', type=int, nargs='+', default=[1, 2], help='processes')
+    parser.add_argument(
+        '--calibration',
+        type=int,
+        metavar='COHORTS',
+        help='judge probabilities instead, with this many cohorts of each size',
+    )
+    parser.add_argument('--json', type=Path, help='keep all that was measured')
     args = parser.parse_args()
-    warnings.simplefilter("ignore")
+    warnings.simplefilter('ignore')
     if args.calibration:
         found = probabilities_judged(args.calibration)
-        for what in ("brier", "auc", "ece", "slope_2", "intercept_2"):
-            print(f"\n{what}\n" + found.pivot_table(index=["classifier", "weights"], columns=["n", "way"], values=what, sort=False).round(3).to_string())
-        print("\nmean over all\n" + found.groupby(["n", "way"])[["brier", "auc", "ece"]].mean().round(3).to_string())
+        for what in ('brier', 'auc', 'ece', 'slope_2', 'intercept_2'):
+            print(
+                f'\n{what}\n'
+                + found.pivot_table(
+                    index=['classifier', 'weights'], columns=['n', 'way'], values=what, sort=False
+                )
+                .round(3)
+                .to_string()
+            )
+        print(
+            '\nmean over all\n'
+            + found.groupby(['n', 'way'])[['brier', 'auc', 'ece']].mean().round(3).to_string()
+        )
     else:
-        found = pd.concat([seconds(args.rows, args.grid, n).assign(jobs=n) for n in args.jobs]).rename_axis("classifier").reset_index()
+        found = (
+            pd.concat([seconds(args.rows, args.grid, n).assign(jobs=n) for n in args.jobs])
+            .rename_axis('classifier')
+            .reset_index()
+        )
         print(found.round(1).to_string(index=False))
-        for n, rows in found.groupby("jobs"):
-            total = rows.drop(columns=["classifier", "jobs"]).sum()
+        for n, rows in found.groupby('jobs'):
+            total = rows.drop(columns=['classifier', 'jobs']).sum()
             print(f"{n} processes, all {len(rows)}, wall: scikit-learn {total['scikit-learn, wall']:.0f} s, here {total['here, wall']:.0f} s ({total['here, wall'] / total['scikit-learn, wall']:.2f} times), "
                   f"halving {total['halving, wall']:.0f} s ({total['halving, wall'] / total['scikit-learn, wall']:.2f} times); both backbones here {BACKBONES * total['here, wall']:.0f} s")  # fmt: skip
     if args.json:
-        args.json.write_text(json.dumps(json.loads(found.to_json(orient="records")), indent=1))
+        args.json.write_text(json.dumps(json.loads(found.to_json(orient='records')), indent=1))
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
     main()

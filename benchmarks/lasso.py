@@ -9,6 +9,7 @@ time, so that other work on the machine counts little; the first call, which com
 contestant reached (the largest difference over the penalties), and by how much the gradient breaks the conditions of Karush, Kuhn and Tucker, relative to the penalty.
 Compare times only at like accuracy: that is why several appear twice.
 """
+
 import argparse
 import json
 import os
@@ -38,19 +39,21 @@ def problem(n, p, seed=0):
 
 
 def target(y, family):
-    "(n, K) centred codes, or one column per class."
-    return (y - y.mean())[:, None] if family == "ordinal" else np.eye(3)[y]
+    "(n, K) centered codes, or one column per class."
+    return (y - y.mean())[:, None] if family == 'ordinal' else np.eye(3)[y]
 
 
 def penalties(X, y, family):
     T = target(y, family)
-    return np.linalg.norm(X.T @ (T - T.mean(0)), axis=1).max() / len(y) * np.geomspace(1, RATIO, 100)
+    return (
+        np.linalg.norm(X.T @ (T - T.mean(0)), axis=1).max() / len(y) * np.geomspace(1, RATIO, 100)
+    )
 
 
 def quality(X, y, family, lam, B, b0):
     "Objective, and the breach of the optimality conditions relative to the penalty, of coefficients (p, K) and intercepts (K,)."
     T, scores = target(y, family), X @ B + b0
-    if family == "ordinal":
+    if family == 'ordinal':
         residual, loss = scores - T, ((scores - T) ** 2).sum() / (2 * len(y))
     else:
         odds = np.exp(scores - scores.max(1, keepdims=True))
@@ -66,11 +69,13 @@ def quality(X, y, family, lam, B, b0):
 
 
 def ours(family, tol):
-    from ovf_dlr.fusion import lasso_coefficients, multinomial_coefficients
+    from ovf_dlr.lasso import lasso_coefficients, multinomial_coefficients
 
     def work(X, y, lambdas):
-        if family == "ordinal":
-            return lasso_coefficients(X, target(y, family)[:, 0], lambdas, tol=tol).coefs[..., None], np.zeros((len(lambdas), 1))
+        if family == 'ordinal':
+            return lasso_coefficients(X, target(y, family)[:, 0], lambdas, tol=tol).coefs[
+                ..., None
+            ], np.zeros((len(lambdas), 1))
         path = multinomial_coefficients(X, target(y, family), lambdas, tol=tol)
         return path.coefs, path.intercepts
 
@@ -82,13 +87,22 @@ def glmnet(family, thresh):
     from glmnet.paths.gaussnet import GaussNet
     from glmnet.paths.multiclassnet import MultiClassNet
 
-    control = FastNetControl(thresh=thresh, fdev=0, devmax=1, mxitnr=100, mxit=1000, epsnr=min(1e-6, thresh * 10))
+    control = FastNetControl(
+        thresh=thresh, fdev=0, devmax=1, mxitnr=100, mxit=1000, epsnr=min(1e-6, thresh * 10)
+    )
 
     def work(X, y, lambdas):
         how = dict(standardize=False, lambda_values=lambdas, control=control)
-        model = GaussNet(**how) if family == "ordinal" else MultiClassNet(grouped=True, **how)
-        model.fit(np.asfortranarray(X), target(y, family)[:, 0] if family == "ordinal" else y.astype(float))
-        return (model.coefs_[..., None], np.asarray(model.intercepts_)[:, None]) if family == "ordinal" else (model.coefs_, model.intercepts_)
+        model = GaussNet(**how) if family == 'ordinal' else MultiClassNet(grouped=True, **how)
+        model.fit(
+            np.asfortranarray(X),
+            target(y, family)[:, 0] if family == 'ordinal' else y.astype(float),
+        )
+        return (
+            (model.coefs_[..., None], np.asarray(model.intercepts_)[:, None])
+            if family == 'ordinal'
+            else (model.coefs_, model.intercepts_)
+        )
 
     return work
 
@@ -97,7 +111,9 @@ def celer(family, tol):
     from celer import celer_path
 
     def work(X, y, lambdas):
-        coefs = celer_path(np.asfortranarray(X), target(y, family)[:, 0], pb="lasso", alphas=lambdas, tol=tol)[1]
+        coefs = celer_path(
+            np.asfortranarray(X), target(y, family)[:, 0], pb='lasso', alphas=lambdas, tol=tol
+        )[1]
         return coefs.T[..., None], np.zeros((len(lambdas), 1))
 
     return work
@@ -110,7 +126,9 @@ def skglm(family, tol):
 
     def work(X, y, lambdas):
         solver = AndersonCD(tol=tol, fit_intercept=False, max_iter=500, warm_start=True)
-        coefs = solver.path(np.asfortranarray(X), target(y, family)[:, 0], Quadratic(), L1(1.0), alphas=lambdas)[1]
+        coefs = solver.path(
+            np.asfortranarray(X), target(y, family)[:, 0], Quadratic(), L1(1.0), alphas=lambdas
+        )[1]
         return coefs.T[..., None], np.zeros((len(lambdas), 1))
 
     return work
@@ -121,8 +139,14 @@ def saga(family, tol):
     from sklearn.linear_model import LogisticRegression
 
     def work(X, y, lambdas):
-        model = LogisticRegression(l1_ratio=1, solver="saga", tol=tol, max_iter=10_000, warm_start=True)
-        fits = [model.set_params(C=1 / (lam * len(y))).fit(X, y) and (model.coef_.T.copy(), model.intercept_.copy()) for lam in lambdas]
+        model = LogisticRegression(
+            l1_ratio=1, solver='saga', tol=tol, max_iter=10_000, warm_start=True
+        )
+        fits = [
+            model.set_params(C=1 / (lam * len(y))).fit(X, y)
+            and (model.coef_.T.copy(), model.intercept_.copy())
+            for lam in lambdas
+        ]
         return tuple(np.array(part) for part in zip(*fits))
 
     return work
@@ -143,7 +167,7 @@ CONTESTANTS = {  # name, which begins with the package: what prepares it, family
 
 
 def package_of(name):
-    return name.split(",")[0].split(" ")[0]
+    return name.split(',')[0].split(' ')[0]
 
 
 # One contestant, in its own process
@@ -155,7 +179,9 @@ def measure(name, n, p):
     try:
         work = prepare(family, tol)
     except ModuleNotFoundError as e:
-        return dict(skipped=f"not installed (no module {e.name}): pip install {package_of(name)}, here or where --peer-python points")
+        return dict(
+            skipped=f'not installed (no module {e.name}): pip install {package_of(name)}, here or where --peer-python points'
+        )
     X, y = problem(n, p)
     lambdas, seconds = penalties(X, y, family), []
     for _ in range(1 if prepare is saga else REPEATS):
@@ -163,7 +189,13 @@ def measure(name, n, p):
         coefs, intercepts = work(X, y, lambdas)
         seconds.append(time.process_time() - start)
     found = [quality(X, y, family, *at) for at in zip(lambdas, coefs, intercepts)]
-    return dict(family=family, version=version(package_of(name)), seconds=seconds, objective=[f[0] for f in found], breach=max(f[1] for f in found))
+    return dict(
+        family=family,
+        version=version(package_of(name)),
+        seconds=seconds,
+        objective=[f[0] for f in found],
+        breach=max(f[1] for f in found),
+    )
 
 
 def elimination(n, p):
@@ -173,14 +205,16 @@ def elimination(n, p):
     from ovf_dlr.fusion import RedundancyFilter
 
     rng = np.random.default_rng(0)
-    X = pd.DataFrame(np.repeat(rng.normal(size=(n, p // 3)), 3, axis=1) + 0.3 * rng.normal(size=(n, p // 3 * 3))).add_prefix("f")
+    X = pd.DataFrame(
+        np.repeat(rng.normal(size=(n, p // 3)), 3, axis=1) + 0.3 * rng.normal(size=(n, p // 3 * 3))
+    ).add_prefix('f')
     ours, shortcut = [], []
     for _ in range(REPEATS):
         start = time.process_time()
         kept = RedundancyFilter(0.9).fit(X).support_.sum()
         ours.append(time.process_time() - start)
         start = time.process_time()
-        upper = np.triu(X.corr("spearman").abs().to_numpy(), 1)
+        upper = np.triu(X.corr('spearman').abs().to_numpy(), 1)
         others = (upper <= 0.9).all(0).sum()
         shortcut.append(time.process_time() - start)
     return dict(seconds=ours, kept=int(kept), shortcut_seconds=shortcut, shortcut_kept=int(others))
@@ -191,11 +225,13 @@ def elimination(n, p):
 
 def run(name, n, p, python):
     "One contestant in a fresh interpreter with one thread."
-    one = {f"{k}_NUM_THREADS": "1" for k in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-    call = [python, "-P", __file__, "--contestant", name, "--size", f"{n}x{p}"]
+    one = {f'{k}_NUM_THREADS': '1' for k in ('OMP', 'OPENBLAS', 'MKL', 'NUMBA')}
+    call = [python, '-P', __file__, '--contestant', name, '--size', f'{n}x{p}']
     done = subprocess.run(call, env=os.environ | one, text=True, capture_output=True)
     if done.returncode:
-        return dict(skipped=f"failed: {(done.stderr.strip() or f'exit status {done.returncode}').splitlines()[-1]}")
+        return dict(
+            skipped=f'failed: {(done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]}'
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -205,50 +241,94 @@ def show(rows, family, title):
     from rich.table import Table
 
     table = Table(title=title)
-    table.add_column("contestant", no_wrap=True)
-    for column in ("s (median)", "first call", "times ours", "objective above best", "breach of KKT"):
-        table.add_column(column, justify="right")
-    rows = {name: r for name, r in rows.items() if r.get("family") == family}
-    best = np.min([r["objective"] for name, r in rows.items() if CONTESTANTS[name][0] is not saga], axis=0)
-    base = statistics.median(next(r for name, r in rows.items() if CONTESTANTS[name][0] is ours)["seconds"])
+    table.add_column('contestant', no_wrap=True)
+    for column in (
+        's (median)',
+        'first call',
+        'times ours',
+        'objective above best',
+        'breach of KKT',
+    ):
+        table.add_column(column, justify='right')
+    rows = {name: r for name, r in rows.items() if r.get('family') == family}
+    best = np.min(
+        [r['objective'] for name, r in rows.items() if CONTESTANTS[name][0] is not saga], axis=0
+    )
+    base = statistics.median(
+        next(r for name, r in rows.items() if CONTESTANTS[name][0] is ours)['seconds']
+    )
     for name, r in rows.items():
-        s, same = statistics.median(r["seconds"]), CONTESTANTS[name][0] is not saga
-        exact = (f"{np.max(np.array(r['objective']) - best):.0e}", f"{r['breach']:.0e}") if same else ("another problem", "")
-        table.add_row(f"{name} [{r['version']}]".replace("[", "\\["), f"{s:.2f}", f"{r['seconds'][0]:.2f}", f"{s / base:.2f}", *exact)
+        s, same = statistics.median(r['seconds']), CONTESTANTS[name][0] is not saga
+        exact = (
+            (f'{np.max(np.array(r["objective"]) - best):.0e}', f'{r["breach"]:.0e}')
+            if same
+            else ('another problem', '')
+        )
+        table.add_row(
+            f'{name} [{r["version"]}]'.replace('[', '\\['),
+            f'{s:.2f}',
+            f'{r["seconds"][0]:.2f}',
+            f'{s / base:.2f}',
+            *exact,
+        )
     Console(width=120).print(table)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", nargs="+", default=["260x2500", "700x3000"], help="vertebrae x features, one problem or several")
-    parser.add_argument("--peer-python", default=sys.executable, help="a Python with glmstar, celer and skglm, if they are not in this one")
-    parser.add_argument("--saga", action="store_true", help="run scikit-learn's saga, too")
-    parser.add_argument("--json", type=Path, help="write all that was measured to this file")
-    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--size',
+        nargs='+',
+        default=['260x2500', '700x3000'],
+        help='vertebrae x features, one problem or several',
+    )
+    parser.add_argument(
+        '--peer-python',
+        default=sys.executable,
+        help='a Python with glmstar, celer and skglm, if they are not in this one',
+    )
+    parser.add_argument('--saga', action='store_true', help="run scikit-learn's saga, too")
+    parser.add_argument('--json', type=Path, help='write all that was measured to this file')
+    parser.add_argument('--contestant', help=argparse.SUPPRESS)
     args = parser.parse_args()
-    sizes = [tuple(map(int, s.split("x"))) for s in args.size]
+    sizes = [tuple(map(int, s.split('x'))) for s in args.size]
     if args.contestant:
-        return print(json.dumps(elimination(*sizes[0]) if args.contestant == "elimination" else measure(args.contestant, *sizes[0])))
+        return print(
+            json.dumps(
+                elimination(*sizes[0])
+                if args.contestant == 'elimination'
+                else measure(args.contestant, *sizes[0])
+            )
+        )
     measured = {}
     for n, p in sizes:
         rows = {}
         for name in CONTESTANTS:
             if args.saga or CONTESTANTS[name][0] is not saga:
-                print(f"{n} x {p}: {name} ...", file=sys.stderr)
-                rows[name] = run(name, n, p, args.peer_python if package_of(name) in ("glmstar", "celer", "skglm") else sys.executable)
-        for family in ("ordinal", "multinomial"):
-            show(rows, family, f"{family}, {n} x {p}, 100 penalties")
+                print(f'{n} x {p}: {name} ...', file=sys.stderr)
+                rows[name] = run(
+                    name,
+                    n,
+                    p,
+                    args.peer_python
+                    if package_of(name) in ('glmstar', 'celer', 'skglm')
+                    else sys.executable,
+                )
+        for family in ('ordinal', 'multinomial'):
+            show(rows, family, f'{family}, {n} x {p}, 100 penalties')
         for name, r in rows.items():
-            if "skipped" in r:
-                print(f"{name}: {r['skipped']}")
-        measured[f"{n}x{p}"] = rows
-    print("elimination ...", file=sys.stderr)
-    r = measured["elimination"] = run("elimination", 900, 1500, sys.executable)
+            if 'skipped' in r:
+                print(f'{name}: {r["skipped"]}')
+        measured[f'{n}x{p}'] = rows
+    print('elimination ...', file=sys.stderr)
+    r = measured['elimination'] = run('elimination', 900, 1500, sys.executable)
     print("redundancy, 900 x 1500:", r.get("skipped") or f"{statistics.median(r['seconds']):.2f} s, {r['kept']} features stay; "
           f"pandas' correlations and the first-come shortcut {statistics.median(r['shortcut_seconds']):.2f} s, {r['shortcut_kept']} stay")  # fmt: skip
     if args.json:
         args.json.write_text(json.dumps(measured, indent=1))
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
     main()

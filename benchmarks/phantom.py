@@ -1,7 +1,7 @@
 """How fast the phantom is made, and in how much memory.
 
-    python benchmarks/phantom.py                # smoke, and what the other sizes would take
-    python benchmarks/phantom.py --size paper   # measure the size of the study itself
+python benchmarks/phantom.py                # smoke, and what the other sizes would take
+python benchmarks/phantom.py --size paper   # measure the size of the study itself
 """
 
 import argparse
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ovf_dlr.phantom import SIZES, draw_patients, make_cohort
+from ovf_dlr.phantom import make_cohort
+from ovf_dlr.phantom_patients import SIZES, draw_patients
 
 
 def measure(size, n_jobs):
@@ -24,21 +25,36 @@ def measure(size, n_jobs):
         start = time.perf_counter()
         path = make_cohort(folder, size, progress=False, n_jobs=n_jobs)
         took = time.perf_counter() - start
-        films = len(list(Path(folder).glob("images/*.dcm")))
-        megabytes = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file()) / 2**20
-        rows = len(pd.read_csv(path).dropna(subset="vertebra_id"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of this process; loky's workers are not its to ask
-    return {"size": size, "jobs": n_jobs, "films": films, "vertebrae": rows, "margins s": drawn, "total s": took,
-            "films per s": films / (took - drawn), "disk MB": megabytes, "peak MB": peak}
+        radiographs = len(list(Path(folder).glob('images/*.dcm')))
+        megabytes = sum(f.stat().st_size for f in Path(folder).rglob('*') if f.is_file()) / 2**20
+        rows = len(pd.read_csv(path).dropna(subset='vertebra_id'))
+    peak = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )  # of this process; loky's workers are not its to ask
+    return {
+        'size': size,
+        'jobs': n_jobs,
+        'radiographs': radiographs,
+        'vertebrae': rows,
+        'margins s': drawn,
+        'total s': took,
+        'radiographs per s': radiographs / (took - drawn),
+        'disk MB': megabytes,
+        'peak MB': peak,
+    }
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=list(SIZES), default="smoke")
-    parser.add_argument("--jobs", type=int, default=2)
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--size', choices=list(SIZES), default='smoke')
+    parser.add_argument('--jobs', type=int, default=2)
     args = parser.parse_args()
     row = measure(args.size, args.jobs)
     print(pd.DataFrame([row]).round(1).to_string(index=False))
     for size in SIZES:
         patients = sum(n for n, *_ in SIZES[size].values())
-        print(f"{size}: {patients} films, about {patients / row['films per s'] / 60:.1f} min at this speed")
+        print(
+            f'{size}: {patients} radiographs, about {patients / row["radiographs per s"] / 60:.1f} min at this speed'
+        )

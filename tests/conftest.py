@@ -1,4 +1,5 @@
 "Fixtures for every test: where the shared material lies, and one small run of the whole study."
+
 import os
 import subprocess
 import sys
@@ -13,44 +14,49 @@ from ovf_dlr.cli import app
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope='session')
 def shared() -> Path:
     "Folder of real images and R results; it never enters the repository, so tests that need it skip elsewhere."
-    folder = Path(os.environ.get("OVF_DLR_SHARED", ROOT.parent / "shared"))
-    if not (folder / "reference").is_dir():
-        pytest.skip(f"no shared material in {folder}; point OVF_DLR_SHARED at it")
+    folder = Path(os.environ.get('OVF_DLR_SHARED', ROOT.parent / 'shared'))
+    if not (folder / 'reference').is_dir():
+        pytest.skip(f'no shared material in {folder}; point OVF_DLR_SHARED at it')
     return folder
 
 
 def command(data: Path, *arguments, check=True, **kw) -> subprocess.CompletedProcess:
     "Run `ovf-dlr` as a user would, with its generated files under `data`."
-    done = subprocess.run([Path(sys.executable).with_name("ovf-dlr"), *map(str, arguments)], text=True, capture_output=True,
-                          env={**os.environ, "OVF_DLR_DATA": str(data), "MPLBACKEND": "agg", "COLUMNS": "200"}, **kw)
-    assert not check or done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    done = subprocess.run(
+        [Path(sys.executable).with_name('ovf-dlr'), *map(str, arguments)],
+        text=True,
+        capture_output=True,
+        env={**os.environ, 'OVF_DLR_DATA': str(data), 'MPLBACKEND': 'agg', 'COLUMNS': '200'},
+        **kw,
+    )
+    assert not check or done.returncode == 0, f'{done.stdout[-4000:]}\n{done.stderr[-4000:]}'
     return done
 
 
 def ask(*arguments, refused=False) -> str:
     "What `ovf-dlr` prints, asked in this process: ten starts of Python would take longer than the tests."
-    done = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+    done = CliRunner().invoke(app, [str(a) for a in arguments], env={'COLUMNS': '200'})
     assert done.exit_code == (2 if refused else 0), (done.output, done.exception)
     return done.output
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope='session')
 def data(tmp_path_factory, worker_id) -> Path:
     "A data folder of this test session alone, shared by its processes: nothing cached by an earlier run can hide a failure."
     base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "data"
+    folder = (base if worker_id == 'master' else base.parent) / 'data'
     folder.mkdir(exist_ok=True)
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope='session')
 def smoke_run(data) -> Path:
     "Results of one whole run on the smoke cohort: two backbones, every report."
-    out = data / "results" / "smoke"
-    with FileLock(data / "smoke.lock"):  # whichever process comes first makes it, the other waits
-        if not (out / "index.html").is_file():
-            command(data, "run", "--params", "smoke")
+    out = data / 'results' / 'smoke'
+    with FileLock(data / 'smoke.lock'):  # whichever process comes first makes it, the other waits
+        if not (out / 'index.html').is_file():
+            command(data, 'run', '--params', 'smoke')
     return out

@@ -1,4 +1,5 @@
 "Classifiers: what their notebook cannot show. Who is fitted on whom at every rung, the same numbers again, calibration with a handful of patients, models that travel, the multinomial LASSO from end to end."
+
 import json
 import warnings
 from dataclasses import replace
@@ -7,24 +8,41 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from conftest import command
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
-from conftest import command
 from ovf_dlr import study
-from ovf_dlr.classifiers import CLASSIFIERS, Classifier, PatientCalibration, mean_auc, refitted, search
-from ovf_dlr.fusion import FewerFoldsWarning, PathEndWarning, plot_coef_path, plot_coefficients
+from ovf_dlr.classifiers import (
+    CLASSIFIERS,
+    Classifier,
+    PatientCalibration,
+    mean_auc,
+    refitted,
+    search,
+)
+from ovf_dlr.fusion import PathEndWarning
+from ovf_dlr.fusion_figures import plot_coef_path, plot_coefficients
 from ovf_dlr.model import TRUSTED
+from ovf_dlr.patients import FewerFoldsWarning
 
 
 def cohort(n=120, rare=None, seed=0, p=6):
     "(n, p) features, classes and patients, two vertebrae each; `rare` rows of class 2, each of a patient of its own."
     rng = np.random.default_rng(seed)
-    ids = pd.Index([f"v{i:03d}" for i in range(n)])
-    y = rng.permutation(np.r_[np.zeros(n // 2, int), np.ones(n - n // 2 - n // 8, int), np.full(n // 8, 2)]) if rare is None else np.r_[np.full(rare, 2), np.arange(n - rare) % 2]
+    ids = pd.Index([f'v{i:03d}' for i in range(n)])
+    y = (
+        rng.permutation(
+            np.r_[np.zeros(n // 2, int), np.ones(n - n // 2 - n // 8, int), np.full(n // 8, 2)]
+        )
+        if rare is None
+        else np.r_[np.full(rare, 2), np.arange(n - rare) % 2]
+    )
     X = rng.normal(size=(n, p)) + np.c_[y, y == 1, np.zeros((n, p - 2))]
-    patient = np.arange(n) // 2 if rare is None else np.r_[np.arange(rare), n + np.arange(n - rare) // 2]
-    return pd.DataFrame(X, ids).add_prefix("f"), pd.Series(y, ids), pd.Series(patient, ids)
+    patient = (
+        np.arange(n) // 2 if rare is None else np.r_[np.arange(rare), n + np.arange(n - rare) // 2]
+    )
+    return pd.DataFrame(X, ids).add_prefix('f'), pd.Series(y, ids), pd.Series(patient, ids)
 
 
 class Watched(ExtraTreesClassifier):
@@ -33,41 +51,55 @@ class Watched(ExtraTreesClassifier):
     log = []
 
     def fit(self, X, y, **kw):
-        self.log.append(("fit", self.n_estimators, X.index, set(y)))
+        self.log.append(('fit', self.n_estimators, X.index, set(y)))
         return super().fit(X, y, **kw)
 
     def predict_proba(self, X):
-        self.log.append(("asked", self.n_estimators, X.index, None))
+        self.log.append(('asked', self.n_estimators, X.index, None))
         return super().predict_proba(X)
 
 
-@pytest.mark.parametrize("tuning", ["grid", "halving"])
+@pytest.mark.parametrize('tuning', ['grid', 'halving'])
 def test_no_patient_is_on_both_sides_at_any_rung_nor_in_the_calibration(monkeypatch, tuning):
     X, y, patient = cohort()
-    grid = {"model__min_samples_leaf": [1, 2, 4], "model__max_depth": [1, 2, None]}
-    monkeypatch.setitem(CLASSIFIERS, "RF", Classifier("watched", lambda seed: Pipeline([("model", Watched(27, random_state=seed))]), grid))
-    monkeypatch.setattr(Watched, "log", [])
-    search("RF", X, y, patient, n_folds=3, tuning=tuning)
+    grid = {'model__min_samples_leaf': [1, 2, 4], 'model__max_depth': [1, 2, None]}
+    monkeypatch.setitem(
+        CLASSIFIERS,
+        'RF',
+        Classifier(
+            'watched', lambda seed: Pipeline([('model', Watched(27, random_state=seed))]), grid
+        ),
+    )
+    monkeypatch.setattr(Watched, 'log', [])
+    search('RF', X, y, patient, n_folds=3, tuning=tuning)
     fitted, asked = None, 0
     for what, trees, rows, classes in Watched.log:
-        if what == "fit":
+        if what == 'fit':
             fitted = rows
             assert classes == {0, 1, 2}
         else:
             asked += 1
             assert not set(patient[fitted]) & set(patient[rows])
             assert len(fitted) + len(rows) == len(X)  # no rung looks at a part of the rows
-    judged = {"grid": [27] * 9, "halving": [3] * 9 + [9] * 3 + [27]}[tuning]
-    assert [trees for what, trees, *_ in Watched.log if what == "asked"] == [t for t in judged for _ in range(3)] + [27] * 3  # the last three calibrate
+    judged = {'grid': [27] * 9, 'halving': [3] * 9 + [9] * 3 + [27]}[tuning]
+    assert [trees for what, trees, *_ in Watched.log if what == 'asked'] == [
+        t for t in judged for _ in range(3)
+    ] + [27] * 3  # the last three calibrate
     assert asked == 3 * len(judged) + 3
 
 
-@pytest.mark.parametrize("name", ["ExtraTrees", "RF", "LightGBM", "XGBoost"])
+@pytest.mark.parametrize('name', ['ExtraTrees', 'RF', 'LightGBM', 'XGBoost'])
 def test_halving_gives_the_same_bits_again_and_with_two_processes(monkeypatch, name):
     X, y, patient = cohort(60)
     recipe = CLASSIFIERS[name]
-    monkeypatch.setitem(CLASSIFIERS, name, replace(recipe, make=lambda seed: recipe.make(seed).set_params(model__n_estimators=18)))  # fewer trees, to be quick
-    first, again = (search(name, X, y, patient, n_folds=2, seed=4, n_jobs=n, tuning="halving") for n in (1, 2))
+    monkeypatch.setitem(
+        CLASSIFIERS,
+        name,
+        replace(recipe, make=lambda seed: recipe.make(seed).set_params(model__n_estimators=18)),
+    )  # fewer trees, to be quick
+    first, again = (
+        search(name, X, y, patient, n_folds=2, seed=4, n_jobs=n, tuning='halving') for n in (1, 2)
+    )
     assert first.table.trees.nunique() > 1
     assert first.params == again.params
     pd.testing.assert_frame_equal(first.table, again.table, check_exact=True)
@@ -76,85 +108,127 @@ def test_halving_gives_the_same_bits_again_and_with_two_processes(monkeypatch, n
 
 def test_halving_finds_a_clear_optimum_that_grid_search_finds(monkeypatch):
     rng = np.random.default_rng(0)
-    X = pd.DataFrame(rng.normal(size=(240, 2))).add_prefix("f")
-    y = np.where((X.f0 > 0) == (X.f1 > 0), 0, np.where(X.f0 > 0, 1, 2))  # a chessboard: stumps cannot see class 0
-    grid = {"model__min_samples_leaf": [90, 80, 70, 60, 2, 55, 50, 45, 40]}
-    monkeypatch.setitem(CLASSIFIERS, "RF", Classifier("forest", lambda seed: Pipeline([("model", RandomForestClassifier(27, random_state=seed))]), grid))
-    full, halved = (search("RF", X, y, n_folds=3, tuning=t, calibrate="svm") for t in ("grid", "halving"))
-    assert full.table.min_samples_leaf[0] == 2 and full.table.cv_auc[0] - full.table.cv_auc[1] > 0.03
+    X = pd.DataFrame(rng.normal(size=(240, 2))).add_prefix('f')
+    y = np.where(
+        (X.f0 > 0) == (X.f1 > 0), 0, np.where(X.f0 > 0, 1, 2)
+    )  # a chessboard: stumps cannot see class 0
+    grid = {'model__min_samples_leaf': [90, 80, 70, 60, 2, 55, 50, 45, 40]}
+    monkeypatch.setitem(
+        CLASSIFIERS,
+        'RF',
+        Classifier(
+            'forest',
+            lambda seed: Pipeline([('model', RandomForestClassifier(27, random_state=seed))]),
+            grid,
+        ),
+    )
+    full, halved = (
+        search('RF', X, y, n_folds=3, tuning=t, calibrate='svm') for t in ('grid', 'halving')
+    )
+    assert (
+        full.table.min_samples_leaf[0] == 2 and full.table.cv_auc[0] - full.table.cv_auc[1] > 0.03
+    )
     assert halved.params == full.params
-    assert halved.cv_auc == pytest.approx(full.cv_auc, abs=1e-12)  # judged with all 27 trees in the end
-    assert len(halved.table) == len(full.table) and list(halved.table.trees) == sorted(halved.table.trees, reverse=True)
+    assert halved.cv_auc == pytest.approx(
+        full.cv_auc, abs=1e-12
+    )  # judged with all 27 trees in the end
+    assert len(halved.table) == len(full.table) and list(halved.table.trees) == sorted(
+        halved.table.trees, reverse=True
+    )
 
 
 def test_calibration_by_patient_is_not_fooled_by_copies():
     "Four all but identical vertebrae per patient, classes by lot: left out by vertebra the model seems to know them, left out by patient it does not."
     rng = np.random.default_rng(0)
     who = np.repeat(np.arange(60), 4)
-    X = pd.DataFrame(rng.normal(size=(60, 8))[who] + 0.01 * rng.normal(size=(240, 8))).add_prefix("f")
+    X = pd.DataFrame(rng.normal(size=(60, 8))[who] + 0.01 * rng.normal(size=(240, 8))).add_prefix(
+        'f'
+    )
     y = rng.integers(0, 3, 60)[who]
-    model = PatientCalibration(CLASSIFIERS["RF"].make(0).set_params(model__n_estimators=40))
+    model = PatientCalibration(CLASSIFIERS['RF'].make(0).set_params(model__n_estimators=40))
     assert model.fit(X, y, who).slope_ < 0.5
     assert model.fit(X, y).slope_ > 1.5
-    P = model.fit(X, y, who).predict_proba(pd.DataFrame(rng.normal(size=(500, 8))).add_prefix("f"))
-    assert np.abs(P - np.bincount(y) / len(y)).mean() < 0.07  # next to nothing is known, and it says so
+    P = model.fit(X, y, who).predict_proba(pd.DataFrame(rng.normal(size=(500, 8))).add_prefix('f'))
+    assert (
+        np.abs(P - np.bincount(y) / len(y)).mean() < 0.07
+    )  # next to nothing is known, and it says so
 
 
-@pytest.mark.parametrize("members", [2, 5])
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize('members', [2, 5])
+@pytest.mark.parametrize('name', CLASSIFIERS)
 def test_a_class_of_a_few_patients_is_survived(name, members):
     X, y, patient = cohort(50, members)
     other, truth, _ = cohort(400, 100, seed=1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FewerFoldsWarning)
-        found = search(name, X, y, patient, n_folds=3, grid="small")
+        warnings.simplefilter('ignore', FewerFoldsWarning)
+        found = search(name, X, y, patient, n_folds=3, grid='small')
     P, bare = found.estimator.predict_proba(other), found.estimator.estimator_
     np.testing.assert_allclose(P.sum(1), 1, atol=1e-6)
-    spoken = bare.predict_proba(other) if hasattr(bare, "predict_proba") else bare.decision_function(other)
+    spoken = (
+        bare.predict_proba(other)
+        if hasattr(bare, 'predict_proba')
+        else bare.decision_function(other)
+    )
     assert found.estimator.slope_ > 0 and np.isfinite(found.estimator.shift_).all()
     assert abs(mean_auc(truth, P) - mean_auc(truth, spoken)) < 0.06  # no class is turned round
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize('name', CLASSIFIERS)
 def test_each_of_the_eight_travels_as_skops(tmp_path, name):
     X, y, patient = cohort(80)
-    model = search(name, X, y, patient, n_folds=2, grid="small").estimator
-    skops.io.dump(model, tmp_path / "model.skops")
-    assert set(skops.io.get_untrusted_types(file=tmp_path / "model.skops")) <= set(TRUSTED)
-    back = skops.io.load(tmp_path / "model.skops", trusted=list(TRUSTED))
+    model = search(name, X, y, patient, n_folds=2, grid='small').estimator
+    skops.io.dump(model, tmp_path / 'model.skops')
+    assert set(skops.io.get_untrusted_types(file=tmp_path / 'model.skops')) <= set(TRUSTED)
+    back = skops.io.load(tmp_path / 'model.skops', trusted=list(TRUSTED))
     assert isinstance(back, PatientCalibration)
     np.testing.assert_array_equal(back.predict_proba(X), model.predict_proba(X))
-    np.testing.assert_array_equal(refitted(back, X, y, patient).predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(
+        refitted(back, X, y, patient).predict_proba(X), model.predict_proba(X)
+    )
 
 
 # Inside a study
 
 
-@pytest.fixture(params=["ordinal", "multinomial"])
+@pytest.fixture(params=['ordinal', 'multinomial'])
 def family(request):
     return request.param
 
 
 def tables():
     X, y, patient = cohort(90, p=8)
-    v = pd.DataFrame(dict(fracture_class=y, patient_id=patient, center=np.where(patient % 2, "B", "A")))
-    return v, X.iloc[:, :4].add_prefix("original_firstorder_"), X.iloc[:, 4:].add_prefix("dtl_")
+    v = pd.DataFrame(
+        dict(fracture_class=y, patient_id=patient, center=np.where(patient % 2, 'B', 'A'))
+    )
+    return v, X.iloc[:, :4].add_prefix('original_firstorder_'), X.iloc[:, 4:].add_prefix('dtl_')
 
 
 def how(family, radiomics):
-    return list(radiomics), 0.9, family, "min", 3, 0
+    return list(radiomics), 0.9, family, 'min', 3, 0
 
 
 def test_the_folds_of_the_nested_cross_validation_calibrate_by_patient(monkeypatch):
     v, radiomics, deep = tables()
     X = radiomics.join(deep)
-    searches = {"LR": search("LR", X, v.fracture_class, v.patient_id, n_folds=3, grid="small")}
+    searches = {'LR': search('LR', X, v.fracture_class, v.patient_id, n_folds=3, grid='small')}
     seen, real = [], PatientCalibration.fit
-    monkeypatch.setattr(PatientCalibration, "fit", lambda self, X, y, groups=None: (seen.append((X.index, groups)), real(self, X, y, groups))[1])
+    monkeypatch.setattr(
+        PatientCalibration,
+        'fit',
+        lambda self, X, y, groups=None: (seen.append((X.index, groups)), real(self, X, y, groups))[
+            1
+        ],
+    )
     fit, held = np.arange(60), np.arange(60, 90)
-    def tune(X, y, patients): return {n: replace(s, estimator=refitted(s.estimator, X, y, patients)) for n, s in searches.items()}
-    found = study._unseen(v, fit, held, radiomics, deep, tune, *how("ordinal", radiomics))
-    (rows, groups), = seen
+
+    def tune(X, y, patients):
+        return {
+            n: replace(s, estimator=refitted(s.estimator, X, y, patients))
+            for n, s in searches.items()
+        }
+
+    found = study._unseen(v, fit, held, radiomics, deep, tune, *how('ordinal', radiomics))
+    ((rows, groups),) = seen
     assert list(rows) == list(v.index[fit]) and list(groups) == list(v.patient_id.iloc[fit])
     assert list(found.vertebra_id) == list(v.index[held])
 
@@ -163,30 +237,47 @@ def test_the_path_to_the_score_is_whole_for_both_families(tmp_path, family):
     "What metrics.json, the frozen model and the selection report take from it."
     v, radiomics, deep = tables()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PathEndWarning)
+        warnings.simplefilter('ignore', PathEndWarning)
         chosen = study._select(v, radiomics, deep, *how(family, radiomics))
     lasso, score = chosen.lasso, chosen.radscore(radiomics, deep)
-    assert set(json.loads(json.dumps(lasso.coef_.to_dict()))) == set(lasso.selected_) == set(lasso.weights().index)
+    assert (
+        set(json.loads(json.dumps(lasso.coef_.to_dict())))
+        == set(lasso.selected_)
+        == set(lasso.weights().index)
+    )
     assert np.corrcoef(score, v.fracture_class)[0, 1] > 0.3
-    if family == "multinomial":
-        assert score.between(0, 2).all() and {"class 0", "class 1", "class 2"} <= set(lasso.weights())
-    for text in (lasso.formula("text"), lasso.formula("latex")):
-        assert text.count("DTL") == 1
+    if family == 'multinomial':
+        assert score.between(0, 2).all() and {'class 0', 'class 1', 'class 2'} <= set(
+            lasso.weights()
+        )
+    for text in (lasso.formula('text'), lasso.formula('latex')):
+        assert text.count('DTL') == 1
     plot_coef_path(lasso), plot_coefficients(lasso)
-    skops.io.dump(lasso, tmp_path / "lasso.skops")
-    assert set(skops.io.get_untrusted_types(file=tmp_path / "lasso.skops")) <= set(TRUSTED)
-    chosen.lasso = skops.io.load(tmp_path / "lasso.skops", trusted=list(TRUSTED))
+    skops.io.dump(lasso, tmp_path / 'lasso.skops')
+    assert set(skops.io.get_untrusted_types(file=tmp_path / 'lasso.skops')) <= set(TRUSTED)
+    chosen.lasso = skops.io.load(tmp_path / 'lasso.skops', trusted=list(TRUSTED))
     pd.testing.assert_series_equal(chosen.radscore(radiomics, deep), score)
 
 
 @pytest.mark.heavy
 def test_a_whole_run_with_the_multinomial_lasso_and_halving(data, tmp_path):
-    text = (study._PACKAGE / "params" / "smoke.yml").read_text() + "lasso_family: multinomial\ntuning: halving\n"
-    (tmp_path / "multinomial.yml").write_text(text)
-    command(data, "run", "--params", tmp_path / "multinomial.yml", "--backbone", "random")
-    run = data / "results" / "multinomial" / "random"
-    assert {"class 0", "class 1", "class 2"} <= set(pd.read_csv(run / "tables" / "dtl_radscore_weights.csv"))
-    said = json.loads((run / "manifest.json").read_text())["methods"]
-    assert "multinomial LASSO" in said["fusion"] and "successive halving" in said["classifiers"]
-    assert {f.stem for f in (run / "notebooks").glob("*.ipynb")} == {"network", "selection", "classifiers", "performance", "shortcuts", "explanation"}
-    assert (run / "figures" / "figure_s6_coefficients.png").stat().st_size > 10_000
+    text = (
+        study._PACKAGE / 'params' / 'smoke.yml'
+    ).read_text() + 'lasso_family: multinomial\ntuning: halving\n'
+    (tmp_path / 'multinomial.yml').write_text(text)
+    command(data, 'run', '--params', tmp_path / 'multinomial.yml', '--backbone', 'random')
+    run = data / 'results' / 'multinomial' / 'random'
+    assert {'class 0', 'class 1', 'class 2'} <= set(
+        pd.read_csv(run / 'tables' / 'dtl_radscore_weights.csv')
+    )
+    said = json.loads((run / 'manifest.json').read_text())['methods']
+    assert 'multinomial LASSO' in said['fusion'] and 'successive halving' in said['classifiers']
+    assert {f.stem for f in (run / 'notebooks').glob('*.ipynb')} == {
+        'network',
+        'selection',
+        'classifiers',
+        'performance',
+        'shortcuts',
+        'explanation',
+    }
+    assert (run / 'figures' / 'figure_s6_coefficients.png').stat().st_size > 10_000

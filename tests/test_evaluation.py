@@ -1,11 +1,14 @@
 "Evaluation against independent code: pairwise comparison, statsmodels' sandwich, scikit-learn, dcurves where it is installed."
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import logit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ovf_dlr.evaluation import bootstrap_auc, calibration, decision_curve, delong, delong_test, patient_draws, weighted_auc, weighted_precision
+from ovf_dlr.auc import bootstrap_auc, delong, delong_test, patient_draws, weighted_auc
+from ovf_dlr.calibration import calibration, decision_curve
+from ovf_dlr.evaluation import weighted_precision
 
 
 def sample(seed, n=120, decimals=1):
@@ -18,29 +21,52 @@ def sample(seed, n=120, decimals=1):
     return y, a, b, np.sort(rng.integers(n // 2, size=n))
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("decimals", [0, 1, 9])
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('decimals', [0, 1, 9])
 def test_every_pair_compared(seed, decimals):
     "The 1988 formulae written out, with ties, for one AUC and for the difference of two."
     y, a, b, _ = sample(seed, decimals=decimals)
     kernels = [(s[y][:, None] > s[~y]) + 0.5 * (s[y][:, None] == s[~y]) for s in (a, b)]
     variance = lambda k: k.mean(1).var(ddof=1) / y.sum() + k.mean(0).var(ddof=1) / (~y).sum()
-    np.testing.assert_allclose([delong(y, a).auc, delong(y, a).se ** 2], [kernels[0].mean(), variance(kernels[0])], rtol=0, atol=1e-13)
+    np.testing.assert_allclose(
+        [delong(y, a).auc, delong(y, a).se ** 2],
+        [kernels[0].mean(), variance(kernels[0])],
+        rtol=0,
+        atol=1e-13,
+    )
     found = delong_test(y, a, b)
-    np.testing.assert_allclose([found.difference, found.se**2], [kernels[0].mean() - kernels[1].mean(), variance(kernels[0] - kernels[1])], rtol=0, atol=1e-13)
+    np.testing.assert_allclose(
+        [found.difference, found.se**2],
+        [kernels[0].mean() - kernels[1].mean(), variance(kernels[0] - kernels[1])],
+        rtol=0,
+        atol=1e-13,
+    )
 
 
 def test_scores_may_be_infinite():
     y, a, _, _ = sample(0)
-    np.testing.assert_allclose(delong(y, np.where(a > np.quantile(a, 0.7), np.inf, a)).auc, delong(y, np.minimum(a, np.quantile(a, 0.7) + 1e-3)).auc)
+    np.testing.assert_allclose(
+        delong(y, np.where(a > np.quantile(a, 0.7), np.inf, a)).auc,
+        delong(y, np.minimum(a, np.quantile(a, 0.7) + 1e-3)).auc,
+    )
 
 
 def test_draws_are_those_rows():
     "Against scikit-learn with the draw's weights."
     y, a, _, patients = sample(1)
     weights = patient_draws(patients, 40, seed=3)
-    np.testing.assert_allclose(weighted_auc(y, a, weights), [roc_auc_score(y, a, sample_weight=w) for w in weights], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(weighted_precision(y, a, weights), [average_precision_score(y, a, sample_weight=w) for w in weights], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        weighted_auc(y, a, weights),
+        [roc_auc_score(y, a, sample_weight=w) for w in weights],
+        rtol=0,
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(
+        weighted_precision(y, a, weights),
+        [average_precision_score(y, a, sample_weight=w) for w in weights],
+        rtol=0,
+        atol=1e-12,
+    )
 
 
 def test_patients_who_repeat_widen_the_interval():
@@ -49,10 +75,12 @@ def test_patients_who_repeat_widen_the_interval():
     copies, who = (np.tile(y, 4), np.tile(a, 4)), np.tile(np.arange(60), 4)
     width = lambda ends: ends[1] - ends[0]
     assert width(bootstrap_auc(*copies)) < 0.6 * width(bootstrap_auc(y, a))
-    np.testing.assert_allclose(bootstrap_auc(*copies, groups=who), bootstrap_auc(y, a), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        bootstrap_auc(*copies, groups=who), bootstrap_auc(y, a), rtol=0, atol=1e-12
+    )
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize('seed', range(3))
 def test_sandwich_by_patient(seed):
     "Slope and intercept with their robust intervals, against statsmodels."
     import statsmodels.api as sm
@@ -63,22 +91,38 @@ def test_sandwich_by_patient(seed):
     p = np.clip(rng.beta(2, 3, 240), 0.01, 0.99)
     y = rng.random(240) < np.clip(p + np.repeat(rng.normal(0, 0.2, 80), 3), 0, 1)
     found, lift, z = calibration(y, p, groups=patients), np.sqrt(80 / 79), t.isf(0.025, 79)
-    cluster = dict(cov_type="cluster", cov_kwds=dict(groups=patients, use_correction=False))
-    slope = sm.GLM(y, sm.add_constant(logit(p)), family=sm.families.Binomial()).fit(tol=1e-13, **cluster)
-    large = sm.GLM(y, np.ones(240), family=sm.families.Binomial(), offset=logit(p)).fit(tol=1e-13, **cluster)
-    for value, ends, theirs, k in ((found.slope, found.slope_interval, slope, 1), (found.intercept, found.intercept_interval, large, 0)):
-        centre, half = np.asarray(theirs.params)[k], z * lift * np.asarray(theirs.bse)[k]
-        np.testing.assert_allclose([value, *ends], [centre, centre - half, centre + half], rtol=0, atol=1e-8)
-    assert np.ptp(found.slope_interval) != pytest.approx(np.ptp(calibration(y, p).slope_interval), rel=1e-3)
+    cluster = dict(cov_type='cluster', cov_kwds=dict(groups=patients, use_correction=False))
+    slope = sm.GLM(y, sm.add_constant(logit(p)), family=sm.families.Binomial()).fit(
+        tol=1e-13, **cluster
+    )
+    large = sm.GLM(y, np.ones(240), family=sm.families.Binomial(), offset=logit(p)).fit(
+        tol=1e-13, **cluster
+    )
+    for value, ends, theirs, k in (
+        (found.slope, found.slope_interval, slope, 1),
+        (found.intercept, found.intercept_interval, large, 0),
+    ):
+        center, half = np.asarray(theirs.params)[k], z * lift * np.asarray(theirs.bse)[k]
+        np.testing.assert_allclose(
+            [value, *ends], [center, center - half, center + half], rtol=0, atol=1e-8
+        )
+    assert np.ptp(found.slope_interval) != pytest.approx(
+        np.ptp(calibration(y, p).slope_interval), rel=1e-3
+    )
 
 
 def test_net_benefit_as_dcurves():
-    dcurves = pytest.importorskip("dcurves", reason="dcurves holds pandas below 3 and so is no part of this environment; reference/decision_curve has its numbers")
+    dcurves = pytest.importorskip(
+        'dcurves',
+        reason='dcurves holds pandas below 3 and so is no part of this environment; reference/decision_curve has its numbers',
+    )
     rng = np.random.default_rng(0)
     p = rng.random(300).round(2)
     y = rng.random(300) < p
     t = np.linspace(0.01, 0.99, 99)
-    theirs = dcurves.dca(data=pd.DataFrame(dict(y=y.astype(int), p=p)), outcome="y", modelnames=["p"], thresholds=t).pivot(index="threshold", columns="model", values="net_benefit")
+    theirs = dcurves.dca(
+        data=pd.DataFrame(dict(y=y.astype(int), p=p)), outcome='y', modelnames=['p'], thresholds=t
+    ).pivot(index='threshold', columns='model', values='net_benefit')
     ours = decision_curve(y, p, t)
-    np.testing.assert_allclose(ours["model"], theirs["p"], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(ours["treat_all"], theirs["all"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours['model'], theirs['p'], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours['treat_all'], theirs['all'], rtol=0, atol=1e-12)

@@ -1,4 +1,5 @@
 "Fusion: what a notebook cannot show of it. Order of columns and rows, optimality against another solver, class 1 in ten cohorts, coverage of the stability's interval."
+
 import time
 import warnings
 
@@ -8,13 +9,17 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from ovf_dlr.fusion import LassoFusion, PathEndWarning, RedundancyFilter, Stability, multinomial_coefficients, penalties, selection_stability
+from ovf_dlr.fusion import LassoFusion, PathEndWarning, RedundancyFilter
+from ovf_dlr.lasso import multinomial_coefficients, penalties
+from ovf_dlr.stability import Stability, selection_stability
 
 
 def correlated(n, p, factors, seed=0):
     rng = np.random.default_rng(seed)
-    values = rng.normal(size=(n, factors)) @ rng.normal(size=(factors, p)) + rng.uniform(0.05, 1.5, p) * rng.normal(size=(n, p))
-    return pd.DataFrame(values, columns=[f"f{j:04d}" for j in range(p)])
+    values = rng.normal(size=(n, factors)) @ rng.normal(size=(factors, p)) + rng.uniform(
+        0.05, 1.5, p
+    ) * rng.normal(size=(n, p))
+    return pd.DataFrame(values, columns=[f'f{j:04d}' for j in range(p)])
 
 
 def classes(n, seed=0, p=30):
@@ -25,27 +30,33 @@ def classes(n, seed=0, p=30):
     return Z * np.geomspace(0.01, 100, p) + rng.normal(size=p), y
 
 
-@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize('ties', [False, True])
 def test_redundancy_does_not_depend_on_the_order_of_columns_or_rows(ties):
     X = correlated(80, 120, 6)
     if ties:  # coarse values and exact copies: equal correlations everywhere
-        X = X.round().join(X.iloc[:, :20].round().add_prefix("copy_"))
+        X = X.round().join(X.iloc[:, :20].round().add_prefix('copy_'))
     kept = RedundancyFilter(0.8).fit(X)
     assert 0 < len(kept.removed_) < X.shape[1] - 1
     for seed in range(5):
-        again = RedundancyFilter(0.8).fit(X.sample(frac=1, axis=1, random_state=seed).sample(frac=1, random_state=seed))
+        again = RedundancyFilter(0.8).fit(
+            X.sample(frac=1, axis=1, random_state=seed).sample(frac=1, random_state=seed)
+        )
         assert list(again.removed_.items()) == list(kept.removed_.items())
 
 
 def test_redundancy_of_a_study_sized_table_is_quick():
     rng = np.random.default_rng(0)
-    X = pd.DataFrame(np.repeat(rng.normal(size=(900, 500)), 3, axis=1) + 0.3 * rng.normal(size=(900, 1500))).add_prefix("f")
+    X = pd.DataFrame(
+        np.repeat(rng.normal(size=(900, 500)), 3, axis=1) + 0.3 * rng.normal(size=(900, 1500))
+    ).add_prefix('f')
     start = time.process_time()
     removed = RedundancyFilter(0.9).fit(X).removed_
-    assert len(removed) > 500 and time.process_time() - start < 10  # half a second undisturbed; ten would mean another algorithm
+    assert (
+        len(removed) > 500 and time.process_time() - start < 10
+    )  # half a second undisturbed; ten would mean another algorithm
 
 
-@pytest.mark.parametrize("share", [0.5, 0.1])
+@pytest.mark.parametrize('share', [0.5, 0.1])
 def test_multinomial_reaches_the_minimum_that_a_general_optimiser_finds(share):
     X, y = classes(120, p=8)
     Y = np.eye(3)[y]
@@ -61,7 +72,13 @@ def test_multinomial_reaches_the_minimum_that_a_general_optimiser_finds(share):
         return -(log_softmax(Z @ B, 1) * Y).sum() / len(Y) + lam[-1] * length.sum(), slope.ravel()
 
     ours = objective(np.vstack([path.coefs[-1], path.intercepts[-1]]).ravel())[0]
-    theirs = minimize(objective, np.random.default_rng(0).normal(size=27) * 0.1, jac=True, method="L-BFGS-B", options=dict(maxiter=20000, maxfun=40000, ftol=1e-15, gtol=1e-10)).fun
+    theirs = minimize(
+        objective,
+        np.random.default_rng(0).normal(size=27) * 0.1,
+        jac=True,
+        method='L-BFGS-B',
+        options=dict(maxiter=20000, maxfun=40000, ftol=1e-15, gtol=1e-10),
+    ).fun
     assert ours <= theirs + 1e-9
     assert theirs - ours < 1e-4
 
@@ -76,9 +93,15 @@ def test_two_classes_are_scikit_learns_logistic_lasso():
     lam = penalties(X, Y, 5, 0.1)
     path = multinomial_coefficients(X, Y, lam, tol=1e-9)
     for k in (1, 4):
-        model = LogisticRegression(l1_ratio=1, solver="saga", C=np.sqrt(2) / (lam[k] * len(y)), tol=1e-9, max_iter=100_000).fit(path.scaler.transform(X), y)
-        np.testing.assert_allclose(path.coefs[k, :, 1] - path.coefs[k, :, 0], model.coef_[0], rtol=0, atol=2e-5)
-        np.testing.assert_allclose(path.intercepts[k, 1] - path.intercepts[k, 0], model.intercept_[0], rtol=0, atol=2e-5)
+        model = LogisticRegression(
+            l1_ratio=1, solver='saga', C=np.sqrt(2) / (lam[k] * len(y)), tol=1e-9, max_iter=100_000
+        ).fit(path.scaler.transform(X), y)
+        np.testing.assert_allclose(
+            path.coefs[k, :, 1] - path.coefs[k, :, 0], model.coef_[0], rtol=0, atol=2e-5
+        )
+        np.testing.assert_allclose(
+            path.intercepts[k, 1] - path.intercepts[k, 0], model.intercept_[0], rtol=0, atol=2e-5
+        )
 
 
 def test_the_path_does_not_depend_on_its_earlier_penalties():
@@ -86,28 +109,35 @@ def test_the_path_does_not_depend_on_its_earlier_penalties():
     X, y = classes(100, p=150)
     Y = np.eye(3)[y]
     lam = penalties(X, Y, 15, 0.1)
-    whole, alone = multinomial_coefficients(X, Y, lam, tol=1e-8), multinomial_coefficients(X, Y, lam[-1:], tol=1e-8)
+    whole, alone = (
+        multinomial_coefficients(X, Y, lam, tol=1e-8),
+        multinomial_coefficients(X, Y, lam[-1:], tol=1e-8),
+    )
     np.testing.assert_allclose(alone.coefs[0], whole.coefs[-1], rtol=0, atol=1e-5)
     assert ((whole.size[-1] > 0) == (alone.size[0] > 0)).all()
 
 
 def test_a_feature_of_class_1_alone_is_found_by_the_multinomial_family_and_missed_by_the_codes():
-    found = {"ordinal": 0, "multinomial": 0}
+    found = {'ordinal': 0, 'multinomial': 0}
     for seed in range(10):
         X, y = classes(150, seed, p=40)
         for family in found:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PathEndWarning)
-                fitted = LassoFusion(family=family, rule="1se", n_lambdas=20, min_ratio=0.05, n_folds=3).fit(X, y)
-            assert "x0" in fitted.selected_
-            found[family] += "x1" in fitted.selected_
-    assert found["multinomial"] == 10 and found["ordinal"] <= 2, found
+                warnings.simplefilter('ignore', PathEndWarning)
+                fitted = LassoFusion(
+                    family=family, rule='1se', n_lambdas=20, min_ratio=0.05, n_folds=3
+                ).fit(X, y)
+            assert 'x0' in fitted.selected_
+            found[family] += 'x1' in fitted.selected_
+    assert found['multinomial'] == 10 and found['ordinal'] <= 2, found
 
 
 def test_multinomial_does_not_depend_on_the_order_of_rows_or_the_units():
     X, y = classes(90)
-    X, y = pd.DataFrame(X).add_prefix("f"), pd.Series(y)
-    fit = lambda X: LassoFusion(family="multinomial", n_lambdas=20, min_ratio=0.1, rule="1se").fit(X, y)
+    X, y = pd.DataFrame(X).add_prefix('f'), pd.Series(y)
+    fit = lambda X: LassoFusion(family='multinomial', n_lambdas=20, min_ratio=0.1, rule='1se').fit(
+        X, y
+    )
     score = fit(X).radscore(X)
     np.testing.assert_allclose(fit(X * 1000 + 5).radscore(X * 1000 + 5), score, atol=1e-6)
 
@@ -116,22 +146,41 @@ def test_interval_of_the_stability_covers_the_truth():
     "Selections drawn with known probabilities: the 95 % interval holds the index of endlessly many repetitions in about 95 of 100 cases."
     rng, p = np.random.default_rng(0), np.r_[np.full(10, 0.8), np.full(90, 0.05)]
     truth = 1 - (p * (1 - p)).mean() / (p.mean() * (1 - p.mean()))
-    held = [lower <= truth <= upper for lower, upper in (Stability(pd.DataFrame(rng.random((50, 100)) < p)).interval() for _ in range(400))]
+    held = [
+        lower <= truth <= upper
+        for lower, upper in (
+            Stability(pd.DataFrame(rng.random((50, 100)) < p)).interval() for _ in range(400)
+        )
+    ]
     assert 0.91 <= np.mean(held) <= 0.985
 
 
-@pytest.mark.parametrize("family", ["ordinal", "multinomial"])
+@pytest.mark.parametrize('family', ['ordinal', 'multinomial'])
 def test_stability_of_noise_is_chance_and_of_signal_is_not(family):
     X, y = classes(120, p=20)
-    X, y, patients = pd.DataFrame(X).add_prefix("f"), pd.Series(y), pd.Series(np.arange(120) // 2)
-    fusion = LassoFusion(family=family, rule="1se", min_ratio=0.1, n_folds=3)
+    X, y, patients = pd.DataFrame(X).add_prefix('f'), pd.Series(y), pd.Series(np.arange(120) // 2)
+    fusion = LassoFusion(family=family, rule='1se', min_ratio=0.1, n_folds=3)
     lower, _ = selection_stability(X, y, patients, fusion, 10, n_lambdas=10).interval()
-    _, upper = selection_stability(X, y.sample(frac=1, random_state=0).reset_index(drop=True), patients, fusion, 10, n_lambdas=10).interval()
+    _, upper = selection_stability(
+        X,
+        y.sample(frac=1, random_state=0).reset_index(drop=True),
+        patients,
+        fusion,
+        10,
+        n_lambdas=10,
+    ).interval()
     assert lower > upper - 0.05 and lower > 0.2
 
 
 def test_stability_is_the_same_with_two_processes():
     X, y = classes(90, p=10)
-    given = pd.DataFrame(X).add_prefix("f"), pd.Series(y), pd.Series(np.arange(90) // 2), LassoFusion(family="multinomial", rule="1se", min_ratio=0.1, n_folds=3)
-    alone, together = (selection_stability(*given, 4, n_lambdas=5, n_jobs=n).selected for n in (1, 2))
+    given = (
+        pd.DataFrame(X).add_prefix('f'),
+        pd.Series(y),
+        pd.Series(np.arange(90) // 2),
+        LassoFusion(family='multinomial', rule='1se', min_ratio=0.1, n_folds=3),
+    )
+    alone, together = (
+        selection_stability(*given, 4, n_lambdas=5, n_jobs=n).selected for n in (1, 2)
+    )
     pd.testing.assert_frame_equal(alone, together)

@@ -1,4 +1,5 @@
 "The index of a run: whether every item of the paper is there, whether every link leads somewhere, whether the browser needs anything from elsewhere."
+
 import re
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -7,17 +8,17 @@ import pandas as pd
 import pytest
 
 from ovf_dlr.gallery import ENDINGS, ITEMS, artefacts, coverage, report_folders
-from ovf_dlr.study import read_settings
+from ovf_dlr.settings import read_settings
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def settings(smoke_run):
-    return read_settings(smoke_run / "settings.yml")
+    return read_settings(smoke_run / 'settings.yml')
 
 
 def test_every_item_of_the_paper_is_made(settings, smoke_run):
     covered = coverage(settings, smoke_run)
-    missing = covered[(covered.folder == "") | (covered.files.map(len) == 0)]
+    missing = covered[(covered.folder == '') | (covered.files.map(len) == 0)]
     assert missing.empty, missing.to_string()
 
 
@@ -25,13 +26,15 @@ def test_each_item_is_made_once(settings, smoke_run):
     "In every folder where it belongs there is one file of its name, and in no other folder is there any."
     for item in ITEMS:
         for name in item.names:
-            found = list(smoke_run.glob(f"*/{item.kind}/{name}{ENDINGS[item.kind]}"))
-            assert sorted({p.parent.parent.name for p in found}) == sorted(report_folders(settings)[item.report]), name
-            assert "*" in name or len(found) == len(report_folders(settings)[item.report])
+            found = list(smoke_run.glob(f'*/{item.kind}/{name}{ENDINGS[item.kind]}'))
+            assert sorted({p.parent.parent.name for p in found}) == sorted(
+                report_folders(settings)[item.report]
+            ), name
+            assert '*' in name or len(found) == len(report_folders(settings)[item.report])
     claimed = pd.DataFrame([(a.folder, a.kind, a.name) for a in artefacts(settings, smoke_run)])
     assert not claimed.duplicated().any()
-    on_disk = [p for kind, ending in ENDINGS.items() for p in smoke_run.glob(f"*/{kind}/*{ending}")]
-    assert len(claimed) == len(on_disk), "the index leaves something out"
+    on_disk = [p for kind, ending in ENDINGS.items() for p in smoke_run.glob(f'*/{kind}/*{ending}')]
+    assert len(claimed) == len(on_disk), 'the index leaves something out'
 
 
 class Page(HTMLParser):
@@ -45,39 +48,50 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         self.tags.add(tag)
-        self.ids += [given["id"]] if "id" in given else []
-        self.links += [given[k] for k in ("href", "src") if k in given]
-        self.alt += [given.get("alt", "")] if tag == "img" else []
+        self.ids += [given['id']] if 'id' in given else []
+        self.links += [given[k] for k in ('href', 'src') if k in given]
+        self.alt += [given.get('alt', '')] if tag == 'img' else []
 
 
 def test_the_page_stands_alone(settings, smoke_run):
-    text = (smoke_run / "index.html").read_text(encoding="utf-8")
+    text = (smoke_run / 'index.html').read_text(encoding='utf-8')
     page = Page(text)
-    assert not page.tags & {"script", "link", "iframe", "object"} and "@import" not in text and "url(" not in text
+    assert (
+        not page.tags & {'script', 'link', 'iframe', 'object'}
+        and '@import' not in text
+        and 'url(' not in text
+    )
     for link in page.links:
-        if link.startswith("#"):
+        if link.startswith('#'):
             assert unquote(link[1:]) in page.ids, link
         else:
-            assert "://" not in link and (smoke_run / unquote(link)).is_file(), link
+            assert '://' not in link and (smoke_run / unquote(link)).is_file(), link
     assert len(page.ids) == len(set(page.ids))
-    assert len(page.alt) == len(list(smoke_run.glob("*/figures/*.png"))) and all(page.alt)
+    assert len(page.alt) == len(list(smoke_run.glob('*/figures/*.png'))) and all(page.alt)
 
 
 def test_the_page_says_what_the_data_are_before_anything_else(smoke_run):
-    text = (smoke_run / "index.html").read_text(encoding="utf-8")
-    assert 0 < text.index("Simulated radiographs: no clinical meaning.") < text.index("<figure")
-    assert text.index('id="cohort-figure_1_flow-figures"') < text.index('id="random-table_3_performance-tables"') < text.index('id="random-calibration-figures"')
+    text = (smoke_run / 'index.html').read_text(encoding='utf-8')
+    assert 0 < text.index('Simulated radiographs: no clinical meaning.') < text.index('<figure')
+    assert (
+        text.index('id="cohort-figure_1_flow-figures"')
+        < text.index('id="random-table_3_performance-tables"')
+        < text.index('id="random-calibration-figures"')
+    )
 
 
 def test_the_page_is_light(smoke_run):
     "Fifty pictures must not keep a browser waiting; the originals are one click away."
-    small, originals = (sum(p.stat().st_size for p in smoke_run.glob(g)) for g in ("thumbnails/*.png", "*/figures/*.png"))
+    small, originals = (
+        sum(p.stat().st_size for p in smoke_run.glob(g))
+        for g in ('thumbnails/*.png', '*/figures/*.png')
+    )
     assert small < originals / 2
-    assert (smoke_run / "index.html").stat().st_size < 1_000_000
+    assert (smoke_run / 'index.html').stat().st_size < 1_000_000
 
 
 def test_every_link_of_the_markdown_index_leads_somewhere(smoke_run):
-    links = re.findall(r"\]\(([^)]+)\)", (smoke_run / "INDEX.md").read_text(encoding="utf-8"))
+    links = re.findall(r'\]\(([^)]+)\)', (smoke_run / 'INDEX.md').read_text(encoding='utf-8'))
     assert len(links) > 100
     for link in links:
         assert (smoke_run / unquote(link)).is_file(), link

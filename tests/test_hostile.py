@@ -1,4 +1,5 @@
 """Bad input: each of the catalogue in `hostile.py` gets its named error at its row, nothing is written, and no damaged header gets any other exception out of the readers."""
+
 import json
 import os
 import subprocess
@@ -13,20 +14,32 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from hostile import CATALOGUE, HARMLESS
-from ovf_dlr.cohort import CohortError, read_cohort, read_manifest
 from typer.testing import CliRunner
 
-PAGE = ROOT/'nbs/tutorials/messages.ipynb'
+from ovf_dlr.cohort import read_cohort, read_manifest
+from ovf_dlr.manifest import CohortError
+
+PAGE = ROOT / 'nbs/tutorials/messages.ipynb'
+
 
 @pytest.fixture(scope='session')
-def good(tmp_path_factory) -> Path: return hostile.make_good(tmp_path_factory.mktemp('good')/'cohort')
+def good(tmp_path_factory) -> Path:
+    return hostile.make_good(tmp_path_factory.mktemp('good') / 'cohort')
+
 
 @pytest.fixture
-def copy(good, tmp_path) -> Path: return copytree(good, tmp_path/'cohort')
+def copy(good, tmp_path) -> Path:
+    return copytree(good, tmp_path / 'cohort')
+
 
 def snapshot(folder) -> dict:
     "What a folder and the one above it hold: names, sizes, times of change."
-    return {p.relative_to(folder.parent): (s.st_size, s.st_mtime_ns) for p in sorted(folder.parent.rglob('*')) for s in [p.lstat()]}
+    return {
+        p.relative_to(folder.parent): (s.st_size, s.st_mtime_ns)
+        for p in sorted(folder.parent.rglob('*'))
+        for s in [p.lstat()]
+    }
+
 
 def problems(c, case=None) -> pd.DataFrame:
     "What is said of a cohort, without a stray warning."
@@ -36,19 +49,23 @@ def problems(c, case=None) -> pd.DataFrame:
     assert not [w for w in strayed if 'ovf_dlr' in str(w.filename)]
     return found
 
+
 def test_the_good_cohort_is_good(good):
     assert not len(problems(good)) and len(read_cohort(good)) == 12
+
 
 def test_the_catalogue_is_large_and_every_entry_has_a_name_of_its_own():
     assert len(CATALOGUE) >= 150 and max(Counter(c.name for c in CATALOGUE).values()) == 1
     assert all(c.spoil.__doc__ for c in CATALOGUE)
+
 
 @pytest.mark.parametrize('case', CATALOGUE, ids=repr)
 def test_bad_input_gets_its_words_at_its_row_and_nothing_is_written(case, copy):
     case.spoil(copy)
     before = snapshot(copy)
     if case.rows is None:
-        with pytest.raises((ValueError, FileNotFoundError)) as raised: read_manifest(copy)
+        with pytest.raises((ValueError, FileNotFoundError)) as raised:
+            read_manifest(copy)
         what, _, way_out = str(raised.value).partition('; ')
         assert case.words in what and way_out
     else:
@@ -56,9 +73,15 @@ def test_bad_input_gets_its_words_at_its_row_and_nothing_is_written(case, copy):
         said, text = hostile.said_of(found, case), found.problem + '; ' + found.way_out
         assert tuple(r for r in said.row if r != '') == case.rows and len(said), found.to_string()
         assert set(said.severity) == {case.severity}
-        assert found.way_out.str.len().min() > 3 and not found.way_out.str.contains('Errno|Error|Traceback').any()
-        assert not text.str.contains(str(copy.parent), regex=False).any(), 'a message names a folder of this machine'
+        assert (
+            found.way_out.str.len().min() > 3
+            and not found.way_out.str.contains('Errno|Error|Traceback').any()
+        )
+        assert not text.str.contains(str(copy.parent), regex=False).any(), (
+            'a message names a folder of this machine'
+        )
     assert snapshot(copy) == before
+
 
 @pytest.mark.parametrize('spoil', HARMLESS, ids=lambda s: s.__name__)
 def test_odd_and_harmless_input_is_read(spoil, copy):
@@ -67,68 +90,179 @@ def test_odd_and_harmless_input_is_read(spoil, copy):
     assert not (found.severity == 'error').any(), found.to_string()
     assert len(read_cohort(copy)) == 12
 
+
 def test_all_problems_are_told_at_once(copy):
-    together = [c for c in CATALOGUE if c.name in ('age_of_172', 'label_not_said', 'cut_nifti_gz', 'third_reader', 'unknown_setting', 'missing_without_a_near_name', 'misspelt_column', 'spacing_150')]
+    together = [
+        c
+        for c in CATALOGUE
+        if c.name
+        in (
+            'age_of_172',
+            'label_not_said',
+            'cut_nifti_gz',
+            'third_reader',
+            'unknown_setting',
+            'missing_without_a_near_name',
+            'misspelt_column',
+            'spacing_150',
+        )
+    ]
     for case in together:
-        if case.name == 'label_not_said': hostile.cells(copy, 10, mask_label='')
-        elif case.name == 'missing_without_a_near_name': hostile.cells(copy, 12, mask='elsewhere/drawn by me.nii.gz')
-        else: case.spoil(copy)
+        if case.name == 'label_not_said':
+            hostile.cells(copy, 10, mask_label='')
+        elif case.name == 'missing_without_a_near_name':
+            hostile.cells(copy, 12, mask='elsewhere/drawn by me.nii.gz')
+        else:
+            case.spoil(copy)
     found = problems(copy)
     text = found.problem + '; ' + found.way_out
-    assert not [c for c in together if not text.str.contains(c.words, regex=False).any()], found.to_string()
-    with pytest.raises(CohortError) as raised: read_cohort(copy)
-    assert all(words in str(raised.value) for words in ('row 6, age = 172.0:', 'readings row 2, reader', 'cohort.yml titel', 'row 12, mask'))
+    assert not [c for c in together if not text.str.contains(c.words, regex=False).any()], (
+        found.to_string()
+    )
+    with pytest.raises(CohortError) as raised:
+        read_cohort(copy)
+    assert all(
+        words in str(raised.value)
+        for words in (
+            'row 6, age = 172.0:',
+            'readings row 2, reader',
+            'cohort.yml titel',
+            'row 12, mask',
+        )
+    )
+
 
 # ---------------------------------------------------------------------------------------------------------------- the commands
 
-DOZEN = ['folder_without_a_manifest', 'broken_workbook', 'column_missing', 'word_for_a_number', 'outside_by_dots', 'missing_with_a_near_name', 'cut_in_the_pixels', 'volume', 'empty_mask', 'transposed',
-         'patient_in_two_splits', 'one_film_two_patients', 'third_reader', 'perhaps_synthetic']
+DOZEN = [
+    'folder_without_a_manifest',
+    'broken_workbook',
+    'column_missing',
+    'word_for_a_number',
+    'outside_by_dots',
+    'missing_with_a_near_name',
+    'cut_in_the_pixels',
+    'volume',
+    'empty_mask',
+    'transposed',
+    'patient_in_two_splits',
+    'one_radiograph_two_patients',
+    'third_reader',
+    'perhaps_synthetic',
+]
 
-def flat(text) -> str: return ' '.join(text.split())
+
+def flat(text) -> str:
+    return ' '.join(text.split())
+
 
 @pytest.mark.parametrize('name', DOZEN)
-def test_check_and_run_refuse_with_status_2_and_write_nothing(name, copy, data, tmp_path, monkeypatch):
+def test_check_and_run_refuse_with_status_2_and_write_nothing(
+    name, copy, data, tmp_path, monkeypatch
+):
     from ovf_dlr.cli import app
-    monkeypatch.setenv('OVF_DLR_DATA', str(data))                                 # its cache is what a run may write
+
+    monkeypatch.setenv('OVF_DLR_DATA', str(data))  # its cache is what a run may write
     case = next(c for c in CATALOGUE if c.name == name)
     case.spoil(copy)
     before = snapshot(copy)
     check = CliRunner().invoke(app, ['check', '--manifest', str(copy), '--n-jobs', '1'])
     assert check.exit_code == 2 and 'Stopped:' in check.output and 'Traceback' not in check.output
-    assert all(word in flat(check.output) for word in case.words.split())          # a table may break a message into lines
-    run = CliRunner().invoke(app, ['run', '--params', 'smoke', '--manifest', str(copy), '--out', str(tmp_path/'results'), '--n-jobs', '1', '--no-reports'])
+    assert all(
+        word in flat(check.output) for word in case.words.split()
+    )  # a table may break a message into lines
+    run = CliRunner().invoke(
+        app,
+        [
+            'run',
+            '--params',
+            'smoke',
+            '--manifest',
+            str(copy),
+            '--out',
+            str(tmp_path / 'results'),
+            '--n-jobs',
+            '1',
+            '--no-reports',
+        ],
+    )
     assert run.exit_code == 2 and 'Stopped:' in run.output, run.output
-    assert snapshot(copy) == before                                               # neither in the cohort nor beside it
+    assert snapshot(copy) == before  # neither in the cohort nor beside it
+
 
 def test_a_report_of_the_problems_is_the_only_file_that_check_writes(copy, tmp_path):
     from ovf_dlr.cli import app
-    hostile.cells(copy, 6, age='seventy'); hostile.cells(copy, 7, mask_label=9)
+
+    hostile.cells(copy, 6, age='seventy')
+    hostile.cells(copy, 7, mask_label=9)
     before = snapshot(copy)
-    assert CliRunner().invoke(app, ['check', '--manifest', str(copy), '--n-jobs', '1', '--report', str(tmp_path/'report.csv')]).exit_code == 2
-    assert pd.read_csv(tmp_path/'report.csv').row.tolist() == [6, 7]
+    assert (
+        CliRunner()
+        .invoke(
+            app,
+            [
+                'check',
+                '--manifest',
+                str(copy),
+                '--n-jobs',
+                '1',
+                '--report',
+                str(tmp_path / 'report.csv'),
+            ],
+        )
+        .exit_code
+        == 2
+    )
+    assert pd.read_csv(tmp_path / 'report.csv').row.tolist() == [6, 7]
     assert {k for k in snapshot(copy) if k not in before} == {Path('report.csv')}
+
 
 # ---------------------------------------------------------------------------------------------------------------- damaged headers
 
-def test_300_damaged_headers_give_a_film_or_an_image_error(copy):
+
+def test_300_damaged_headers_give_a_radiograph_or_an_image_error(copy):
     "In a process of its own: a crash of a C library, a hang and an allocation of gigabytes would be seen."
-    done = subprocess.run([sys.executable, hostile.__file__, str(copy), '300'], text=True, capture_output=True, timeout=120, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    done = subprocess.run(
+        [sys.executable, hostile.__file__, str(copy), '300'],
+        text=True,
+        capture_output=True,
+        timeout=120,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )
     lines = [line.split(maxsplit=4) for line in done.stdout.splitlines()]
     assert done.returncode == 0 and len(lines) == 300, (lines[-1:], done.stderr[-2000:])
-    assert not [line for line in lines if line[4] not in ('clean', 'ImageError') or float(line[3]) > 5]
+    assert not [
+        line for line in lines if line[4] not in ('clean', 'ImageError') or float(line[3]) > 5
+    ]
     outcomes = Counter((f'{kind} {fmt}', said) for _, kind, fmt, _, said in lines)
     clean = [int(line[0]) for line in lines if line[1] == 'retagged' and line[4] == 'clean']
-    film = copy/'film1.dcm'
-    damaged = [hostile.variant(i, film, b'', 0) for i in clean[:15]]
-    for raw in damaged:                                                           # the audit looks at more of a header than the reader does
-        film.write_bytes(raw); hostile.problems(copy, hostile.Case('DICOM films', '', hostile.FILM, 'image', None))
-    assert all(outcomes[kind, said] >= 5 for kind in ('flipped DICOM', 'retagged DICOM', 'flipped NIfTI') for said in ('clean', 'ImageError')), outcomes
+    radiograph = copy / 'film1.dcm'
+    damaged = [hostile.variant(i, radiograph, b'', 0) for i in clean[:15]]
+    for raw in damaged:  # the audit looks at more of a header than the reader does
+        radiograph.write_bytes(raw)
+        hostile.problems(
+            copy, hostile.Case('DICOM radiographs', '', hostile.RADIOGRAPH, 'image', None)
+        )
+    assert all(
+        outcomes[kind, said] >= 5
+        for kind in ('flipped DICOM', 'retagged DICOM', 'flipped NIfTI')
+        for said in ('clean', 'ImageError')
+    ), outcomes
+
 
 # ---------------------------------------------------------------------------------------------------------------- the page that explains them
 
+
 def test_every_message_of_the_catalogue_stands_on_the_page():
     cells = json.loads(PAGE.read_text())['cells']
-    outputs = [''.join(text) for c in cells for o in c.get('outputs', []) for text in [o.get('text', []), *o.get('data', {}).values()]]
-    page = flat(' '.join([''.join(c['source']) for c in cells if c['cell_type'] == 'markdown'] + outputs))
+    outputs = [
+        ''.join(text)
+        for c in cells
+        for o in c.get('outputs', [])
+        for text in [o.get('text', []), *o.get('data', {}).values()]
+    ]
+    page = flat(
+        ' '.join([''.join(c['source']) for c in cells if c['cell_type'] == 'markdown'] + outputs)
+    )
     assert not [c.name for c in CATALOGUE if flat(c.words) not in page]
     assert '/tmp' not in page and str(Path.home()) not in page

@@ -1,4 +1,5 @@
 "Held-out rows are changed, pixels and classes alike, and nothing that was learned may move."
+
 import shutil
 from types import SimpleNamespace
 
@@ -10,65 +11,96 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from ovf_dlr.cohort import read_cohort
-from ovf_dlr.fusion import SOURCES, source
-from ovf_dlr.study import Study, _phantom, _unseen, read_settings
+from ovf_dlr.fusion import SOURCES, feature_source
+from ovf_dlr.pipeline import _phantom
+from ovf_dlr.settings import read_settings
+from ovf_dlr.study import Study, _unseen
 
-HELD_OUT = ("internal", "external", "prospective")
+HELD_OUT = ('internal', 'external', 'prospective')
 
 
 def _disturb(folder):
-    "Turn every held-out film into noise and move every held-out class on by one."
-    manifest = pd.read_csv(folder / "manifest.csv", dtype=str)
-    manifest = manifest[manifest.exclusion.isna()].drop(columns="exclusion").copy()
+    "Turn every held-out radiograph into noise and move every held-out class on by one."
+    manifest = pd.read_csv(folder / 'manifest.csv', dtype=str)
+    manifest = manifest[manifest.exclusion.isna()].drop(columns='exclusion').copy()
     held = manifest.split.isin(HELD_OUT)
     rng = np.random.default_rng(1)
     for name in manifest.image[held].unique():
-        film = pydicom.dcmread(folder / name)
-        film.PixelData = rng.integers(100, 3000, film.pixel_array.shape, dtype=film.pixel_array.dtype).tobytes()
-        film.save_as(folder / name)
-    parts = ["morphology", "mri", "bone_density", "clinical", "astlof", "t_score"]
-    manifest["fracture_class"] = manifest.vertebra_id.map(read_cohort(folder / "manifest.csv").vertebrae.fracture_class)
-    manifest.loc[held, "fracture_class"] = (manifest.fracture_class[held].astype(int) + 1) % 3
-    manifest.drop(columns=parts).to_csv(folder / "manifest.csv", index=False)
-    readings = pd.read_csv(folder / "readings.csv", dtype=str)
-    stolen = readings.iloc[[0, 1]].assign(vertebra_id=manifest.vertebra_id[held].iloc[0], mask=manifest["mask"][held].iloc[0])
-    stolen["mask_label"] = manifest.mask_label[held].iloc[0]
-    pd.concat([readings, stolen]).to_csv(folder / "readings.csv", index=False)  # a held-out vertebra among the readings
+        radiograph = pydicom.dcmread(folder / name)
+        radiograph.PixelData = rng.integers(
+            100, 3000, radiograph.pixel_array.shape, dtype=radiograph.pixel_array.dtype
+        ).tobytes()
+        radiograph.save_as(folder / name)
+    parts = ['morphology', 'mri', 'bone_density', 'clinical', 'astlof', 't_score']
+    manifest['fracture_class'] = manifest.vertebra_id.map(
+        read_cohort(folder / 'manifest.csv').vertebrae.fracture_class
+    )
+    manifest.loc[held, 'fracture_class'] = (manifest.fracture_class[held].astype(int) + 1) % 3
+    manifest.drop(columns=parts).to_csv(folder / 'manifest.csv', index=False)
+    readings = pd.read_csv(folder / 'readings.csv', dtype=str)
+    stolen = readings.iloc[[0, 1]].assign(
+        vertebra_id=manifest.vertebra_id[held].iloc[0], mask=manifest['mask'][held].iloc[0]
+    )
+    stolen['mask_label'] = manifest.mask_label[held].iloc[0]
+    pd.concat([readings, stolen]).to_csv(
+        folder / 'readings.csv', index=False
+    )  # a held-out vertebra among the readings
 
 
-@pytest.fixture(scope="module", params=["strict", "paper"])
+@pytest.fixture(scope='module', params=['strict', 'paper'])
 def pair(request, smoke_run, data, tmp_path_factory, monkeypatch_module):
     "The same study on the smoke cohort and on its disturbed copy; `strict` with two views."
-    monkeypatch_module.setenv("OVF_DLR_DATA", str(data))
-    given = [dict(protocol=request.param, cohort=path) for path in _before_and_after(_phantom("phantom:smoke", "lateral", 0, False), tmp_path_factory)]
-    if request.param == "strict":
-        for d, path in zip(given, _before_and_after(_phantom("phantom:smoke", "anteroposterior", 0, False), tmp_path_factory)): d["second_view"] = path
-    return request.param, [Study(read_settings("smoke", **d), "random", n_jobs=2) for d in given]
+    monkeypatch_module.setenv('OVF_DLR_DATA', str(data))
+    given = [
+        dict(protocol=request.param, cohort=path)
+        for path in _before_and_after(
+            _phantom('phantom:smoke', 'lateral', 0, False), tmp_path_factory
+        )
+    ]
+    if request.param == 'strict':
+        for d, path in zip(
+            given,
+            _before_and_after(
+                _phantom('phantom:smoke', 'anteroposterior', 0, False), tmp_path_factory
+            ),
+        ):
+            d['second_view'] = path
+    return request.param, [Study(read_settings('smoke', **d), 'random', n_jobs=2) for d in given]
 
 
 def _before_and_after(manifest, tmp_path_factory):
     "A cohort's manifest, and that of a copy with its held-out rows disturbed."
-    copy = tmp_path_factory.mktemp("disturbed") / "cohort"
+    copy = tmp_path_factory.mktemp('disturbed') / 'cohort'
     shutil.copytree(manifest.parent, copy)
     _disturb(copy)
-    return str(manifest), str(copy / "manifest.csv")
+    return str(manifest), str(copy / 'manifest.csv')
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def monkeypatch_module():
     with pytest.MonkeyPatch.context() as patch:
         yield patch
 
 
 def test_a_fold_is_harmonised_without_the_patients_it_judges():
-    "Two training centres: whatever the films of the held-out patients say, the features that the fold learns from stay as they are."
+    "Two training centers: whatever the radiographs of the held-out patients say, the features that the fold learns from stay as they are."
     rng = np.random.default_rng(0)
-    v = pd.DataFrame(dict(patient_id=range(90), fracture_class=rng.integers(0, 3, 90), center=rng.choice(["A", "B"], 90), split="train"), [f"v{i}" for i in range(90)])
-    radiomics = pd.DataFrame(rng.normal(size=(90, 6)), v.index, [f"original_firstorder_{i}" for i in range(6)])
-    deep = pd.DataFrame(rng.normal(size=(90, 6)), v.index, [f"dtl_{i:04d}" for i in range(6)])
+    v = pd.DataFrame(
+        dict(
+            patient_id=range(90),
+            fracture_class=rng.integers(0, 3, 90),
+            center=rng.choice(['A', 'B'], 90),
+            split='train',
+        ),
+        [f'v{i}' for i in range(90)],
+    )
+    radiomics = pd.DataFrame(
+        rng.normal(size=(90, 6)), v.index, [f'original_firstorder_{i}' for i in range(6)]
+    )
+    deep = pd.DataFrame(rng.normal(size=(90, 6)), v.index, [f'dtl_{i:04d}' for i in range(6)])
     for t in (radiomics, deep):
         t.iloc[:, :2] += v.fracture_class.to_numpy()[:, None]
-    radiomics[v.center == "B"] *= 3
+    radiomics[v.center == 'B'] *= 3
     fit, held = np.arange(60), np.arange(60, 90)
     moved = radiomics.copy()
     moved.iloc[held] = moved.iloc[held] * 5 + 100
@@ -76,26 +108,35 @@ def test_a_fold_is_harmonised_without_the_patients_it_judges():
 
     def tune(X, y, patients):
         learnt.append(X)
-        return {"LR": SimpleNamespace(name="LR", estimator=LogisticRegression().fit(X, y))}
+        return {'LR': SimpleNamespace(name='LR', estimator=LogisticRegression().fit(X, y))}
 
     for table in (radiomics, moved):
-        judged.append(_unseen(v, fit, held, table, deep, tune, list(radiomics), 0.95, "ordinal", "min", 3, 0))
-    assert any(source(c) == SOURCES[0] for c in learnt[0]), list(learnt[0])
+        judged.append(
+            _unseen(v, fit, held, table, deep, tune, list(radiomics), 0.95, 'ordinal', 'min', 3, 0)
+        )
+    assert any(feature_source(c) == SOURCES[0] for c in learnt[0]), list(learnt[0])
     pd.testing.assert_frame_equal(*learnt, check_exact=True)
-    assert not np.allclose(judged[0].p0, judged[1].p0), "the disturbance must reach the rows that are judged"
+    assert not np.allclose(judged[0].p0, judged[1].p0), (
+        'the disturbance must reach the rows that are judged'
+    )
 
 
 def test_the_disturbance_reaches_the_held_out_rows(pair):
     _, (before, after) = pair
     held = before.cohort.vertebrae.index[before.cohort.vertebrae.split.isin(HELD_OUT)]
-    assert (before.cohort.vertebrae.fracture_class[held] != after.cohort.vertebrae.fracture_class[held]).all()
-    assert not np.allclose(before.radiomics.loc[held, "original_firstorder_Entropy"], after.radiomics.loc[held, "original_firstorder_Entropy"])
+    assert (
+        before.cohort.vertebrae.fracture_class[held] != after.cohort.vertebrae.fracture_class[held]
+    ).all()
+    assert not np.allclose(
+        before.radiomics.loc[held, 'original_firstorder_Entropy'],
+        after.radiomics.loc[held, 'original_firstorder_Entropy'],
+    )
     assert not np.allclose(before.embeddings.loc[held], after.embeddings.loc[held])
 
 
 def test_the_network_and_the_training_embeddings_do_not_move(pair):
     _, (before, after) = pair
-    train = before.cohort.vertebrae.index[before.cohort.vertebrae.split == "train"]
+    train = before.cohort.vertebrae.index[before.cohort.vertebrae.split == 'train']
     weights = [s.network.model.state_dict() for s in (before, after)]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
     np.testing.assert_array_equal(before.embeddings.loc[train], after.embeddings.loc[train])
@@ -104,15 +145,24 @@ def test_the_network_and_the_training_embeddings_do_not_move(pair):
 
 def test_strict_selection_and_classifiers_do_not_move(pair):
     protocol, (before, after) = pair
-    train = before.cohort.vertebrae.index[before.cohort.vertebrae.split == "train"]
-    if protocol == "paper":
-        assert not np.allclose(before.harmonisation[1].loc[train], after.harmonisation[1].loc[train]), "pooled ComBat is known to leak"
+    train = before.cohort.vertebrae.index[before.cohort.vertebrae.split == 'train']
+    if protocol == 'paper':
+        assert not np.allclose(
+            before.harmonisation[1].loc[train], after.harmonisation[1].loc[train]
+        ), 'pooled ComBat is known to leak'
         return
-    pd.testing.assert_frame_equal(before.harmonisation[1].loc[train], after.harmonisation[1].loc[train])
+    pd.testing.assert_frame_equal(
+        before.harmonisation[1].loc[train], after.harmonisation[1].loc[train]
+    )
     assert before.selection.lasso.selected_ == after.selection.lasso.selected_
     np.testing.assert_array_equal(before.selection.lasso.coef_, after.selection.lasso.coef_)
-    rows = [s.predictions[s.predictions.split == "train"].reset_index(drop=True) for s in (before, after)]
+    rows = [
+        s.predictions[s.predictions.split == 'train'].reset_index(drop=True)
+        for s in (before, after)
+    ]
     pd.testing.assert_frame_equal(*rows)
-    assert {n: s.params for n, s in before.searches.items()} == {n: s.params for n, s in after.searches.items()}
+    assert {n: s.params for n, s in before.searches.items()} == {
+        n: s.params for n, s in after.searches.items()
+    }
     pd.testing.assert_frame_equal(before.cross_validated, after.cross_validated)
     pd.testing.assert_frame_equal(before.choice, after.choice)

@@ -1,4 +1,5 @@
-"Real films and masks of `../shared`: what the notebook cannot carry, read against an independent NIfTI parser."
+"Real radiographs and masks of `../shared`: what the notebook cannot carry, read against an independent NIfTI parser."
+
 import gzip
 import struct
 import warnings
@@ -7,84 +8,123 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ovf_dlr.decoding import ImageError, MissingSpacingWarning
 from ovf_dlr.preprocess import load_case, load_cases, network_crop
-from ovf_dlr.reading import ImageError, MissingSpacingWarning, read_image, read_mask
+from ovf_dlr.reading import read_image, read_mask
 
-FILMS = dict(Normal=4, Damaged=11)
+RADIOGRAPHS = dict(Normal=4, Damaged=11)
 
 
 def parse_nifti(path) -> np.ndarray:
     "Array [row, column] of an 8-bit 2-D NIfTI-1 file, by its header bytes alone (no library in common with the package)."
     raw = gzip.decompress(path.read_bytes())
-    dims, datatype, offset = struct.unpack('<8h', raw[40:56]), struct.unpack('<h', raw[70:72])[0], int(struct.unpack('<f', raw[108:112])[0])
+    dims, datatype, offset = (
+        struct.unpack('<8h', raw[40:56]),
+        struct.unpack('<h', raw[70:72])[0],
+        int(struct.unpack('<f', raw[108:112])[0]),
+    )
     assert datatype == 2
     width, height = dims[1:3]
-    return np.frombuffer(raw, np.uint8, width*height, offset).reshape(height, width)
+    return np.frombuffer(raw, np.uint8, width * height, offset).reshape(height, width)
 
 
 @pytest.fixture(scope='module')
 def bodies(shared) -> pd.DataFrame:
-    folder = shared/'data/spine_mr'
-    table = pd.read_csv(folder/'manifest.csv').set_index('vertebra_id')
-    return table.assign(image=[str(folder/p) for p in table['image']], mask=[str(folder/p) for p in table['mask']], folder=str(folder))
+    folder = shared / 'data/spine_mr'
+    table = pd.read_csv(folder / 'manifest.csv').set_index('vertebra_id')
+    return table.assign(
+        image=[str(folder / p) for p in table['image']],
+        mask=[str(folder / p) for p in table['mask']],
+        folder=str(folder),
+    )
 
 
 def test_all_456_bodies_have_the_area_drawn(shared, bodies):
-    parsed = {path: parse_nifti(shared/'data/spine_mr/masks'/path.rsplit('/', 1)[1]) for path in bodies['mask'].unique()}
-    wanted = pd.Series({key: int((parsed[row['mask']] == row.mask_label).sum()) for key, row in bodies.iterrows()})
+    parsed = {
+        path: parse_nifti(shared / 'data/spine_mr/masks' / path.rsplit('/', 1)[1])
+        for path in bodies['mask'].unique()
+    }
+    wanted = pd.Series(
+        {key: int((parsed[row['mask']] == row.mask_label).sum()) for key, row in bodies.iterrows()}
+    )
     cases = dict(load_cases(bodies))
     found = pd.Series({key: int(case.mask.sum()) for key, case in cases.items()})
     assert len(found) == 456 and found.min() > 100
     pd.testing.assert_series_equal(found[wanted.index], wanted)
-    assert {case.spacing for case in cases.values()} == {(1., 1.)} and all(case.spacing_known for case in cases.values())
+    assert {case.spacing for case in cases.values()} == {(1.0, 1.0)} and all(
+        case.spacing_known for case in cases.values()
+    )
 
 
 def test_every_pixel_of_an_exam_is_where_the_file_has_it(shared, bodies):
     key, row = next(iter(bodies.iterrows()))
     pixels = read_image(row['image'], spacing=1).pixels
-    np.testing.assert_array_equal(pixels, parse_nifti(shared/'data/spine_mr/images'/row['image'].rsplit('/', 1)[1]))
-    np.testing.assert_array_equal(read_mask(row['mask'], row.mask_label), parse_nifti(shared/'data/spine_mr/masks'/row['mask'].rsplit('/', 1)[1]) == row.mask_label)
+    np.testing.assert_array_equal(
+        pixels, parse_nifti(shared / 'data/spine_mr/images' / row['image'].rsplit('/', 1)[1])
+    )
+    np.testing.assert_array_equal(
+        read_mask(row['mask'], row.mask_label),
+        parse_nifti(shared / 'data/spine_mr/masks' / row['mask'].rsplit('/', 1)[1])
+        == row.mask_label,
+    )
 
 
-def test_second_readings_lie_on_their_films(shared, bodies):
-    readings = pd.read_csv(shared/'data/spine_mr/readings.csv').set_index('vertebra_id')
-    again = readings.assign(image=bodies.loc[readings.index, 'image'], mask=[str(shared/'data/spine_mr'/p) for p in readings['mask']])
+def test_second_readings_lie_on_their_radiographs(shared, bodies):
+    readings = pd.read_csv(shared / 'data/spine_mr/readings.csv').set_index('vertebra_id')
+    again = readings.assign(
+        image=bodies.loc[readings.index, 'image'],
+        mask=[str(shared / 'data/spine_mr' / p) for p in readings['mask']],
+    )
     first = dict(load_cases(bodies.loc[readings.index.unique()]))
     for key, case in load_cases(again):
         both, either = (case.mask & first[key].mask).sum(), (case.mask | first[key].mask).sum()
-        assert both/either > .6, key
+        assert both / either > 0.6, key
 
 
-@pytest.mark.parametrize('name', FILMS)
+@pytest.mark.parametrize('name', RADIOGRAPHS)
 def test_the_15_bodies_of_the_radiographs_are_where_the_files_have_them(shared, name):
-    film, labels = (shared/f'data/spine_xray/derived/{name}_LAT_{part}.nii.gz' for part in ('image', 'vertebra_labels'))
-    film, drawn = read_image(film, spacing=.15), parse_nifti(labels)
-    assert sorted(set(drawn.ravel()) - {0}) == list(range(1, FILMS[name]+1))
-    for i in range(1, FILMS[name]+1): np.testing.assert_array_equal(read_mask(labels, i, film), drawn == i)
+    radiograph, labels = (
+        shared / f'data/spine_xray/derived/{name}_LAT_{part}.nii.gz'
+        for part in ('image', 'vertebra_labels')
+    )
+    radiograph, drawn = read_image(radiograph, spacing=0.15), parse_nifti(labels)
+    assert sorted(set(drawn.ravel()) - {0}) == list(range(1, RADIOGRAPHS[name] + 1))
+    for i in range(1, RADIOGRAPHS[name] + 1):
+        np.testing.assert_array_equal(read_mask(labels, i, radiograph), drawn == i)
 
 
-@pytest.mark.parametrize('name', FILMS)
-def test_a_film_is_the_same_as_jpeg_and_as_nifti(shared, name):
-    jpeg, nifti = shared/f'data/spine_xray/films/{name}_LAT.jpg', shared/f'data/spine_xray/derived/{name}_LAT_image.nii.gz'
-    labels = shared/f'data/spine_xray/derived/{name}_LAT_vertebra_labels.nii.gz'
+@pytest.mark.parametrize('name', RADIOGRAPHS)
+def test_a_radiograph_is_the_same_as_jpeg_and_as_nifti(shared, name):
+    jpeg, nifti = (
+        shared / f'data/spine_xray/films/{name}_LAT.jpg',
+        shared / f'data/spine_xray/derived/{name}_LAT_image.nii.gz',
+    )
+    labels = shared / f'data/spine_xray/derived/{name}_LAT_vertebra_labels.nii.gz'
     with pytest.warns(MissingSpacingWarning, match=f'{name}_LAT.jpg'):
-        film = read_image(jpeg)
-    with pytest.warns(MissingSpacingWarning):          # the header's 1 x 1 mm would make a film three metres long
+        radiograph = read_image(jpeg)
+    with pytest.warns(
+        MissingSpacingWarning
+    ):  # the header's 1 x 1 mm would make a radiograph three metres long
         same = read_image(nifti)
-    np.testing.assert_array_equal(film.pixels, same.pixels)
-    np.testing.assert_array_equal(film.pixels, parse_nifti(nifti))
-    assert not film.spacing_known and film.spacing == (1., 1.)
+    np.testing.assert_array_equal(radiograph.pixels, same.pixels)
+    np.testing.assert_array_equal(radiograph.pixels, parse_nifti(nifti))
+    assert not radiograph.spacing_known and radiograph.spacing == (1.0, 1.0)
     with pytest.raises(ImageError, match='holds labels 1, 2'):
         read_mask(labels)
-    rows = [np.flatnonzero(read_mask(labels, i, film).any(1)).mean() for i in range(1, FILMS[name]+1)]
-    assert np.all(np.diff(rows) > 0) or np.all(np.diff(rows) < 0)      # bodies are numbered along the spine, so rows are rows
+    rows = [
+        np.flatnonzero(read_mask(labels, i, radiograph).any(1)).mean()
+        for i in range(1, RADIOGRAPHS[name] + 1)
+    ]
+    assert np.all(np.diff(rows) > 0) or np.all(
+        np.diff(rows) < 0
+    )  # bodies are numbered along the spine, so rows are rows
 
 
-@pytest.mark.parametrize('name', FILMS)
-def test_bodies_of_a_real_film_are_cut_out_with_known_spacing(shared, name):
-    labels = shared/f'data/spine_xray/derived/{name}_LAT_vertebra_labels.nii.gz'
+@pytest.mark.parametrize('name', RADIOGRAPHS)
+def test_bodies_of_a_real_radiograph_are_cut_out_with_known_spacing(shared, name):
+    labels = shared / f'data/spine_xray/derived/{name}_LAT_vertebra_labels.nii.gz'
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        case = load_case(shared/f'data/spine_xray/films/{name}_LAT.jpg', labels, 2, spacing=.15)
+        case = load_case(shared / f'data/spine_xray/films/{name}_LAT.jpg', labels, 2, spacing=0.15)
     crop = network_crop(case, 96)
-    assert crop.shape == (96, 96) and crop.std() > .01 and 0 <= crop.min() <= crop.max() <= 1
+    assert crop.shape == (96, 96) and crop.std() > 0.01 and 0 <= crop.min() <= crop.max() <= 1

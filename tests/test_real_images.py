@@ -1,29 +1,39 @@
 "The study on images nobody here made: real radiographs scored by a trained model, real vertebral bodies through the whole study."
+
 import json
 import shutil
 
 import pandas as pd
 import pytest
+from conftest import command
 from PIL import Image
 
-from conftest import command
 from ovf_dlr.reporting import REPORTS
 
-LABEL = "deformity class from mask geometry, not a clinical grade"
+LABEL = 'deformity class from mask geometry, not a clinical grade'
 
 
-@pytest.fixture(scope="module")
-def films(shared, tmp_path_factory):
+@pytest.fixture(scope='module')
+def radiographs(shared, tmp_path_factory):
     "Manifest of the 15 vertebral bodies on two full-size radiographs; they have no class and no pixel size."
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp('radiographs')
     rows = []
-    for film, bodies in (("Damaged_LAT", 11), ("Normal_LAT", 4)):
-        for part in ("image", "vertebra_labels"):
-            shutil.copy(shared / "data/spine_xray/derived" / f"{film}_{part}.nii.gz", folder)
-        rows += [dict(vertebra_id=f"{film}_{i}", patient_id=film, center="spine_xray", image=f"{film}_image.nii.gz",
-                      mask=f"{film}_vertebra_labels.nii.gz", mask_label=i) for i in _labels(folder / f"{film}_vertebra_labels.nii.gz", bodies)]
-    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
-    return folder / "manifest.csv"
+    for radiograph, bodies in (('Damaged_LAT', 11), ('Normal_LAT', 4)):
+        for part in ('image', 'vertebra_labels'):
+            shutil.copy(shared / 'data/spine_xray/derived' / f'{radiograph}_{part}.nii.gz', folder)
+        rows += [
+            dict(
+                vertebra_id=f'{radiograph}_{i}',
+                patient_id=radiograph,
+                center='spine_xray',
+                image=f'{radiograph}_image.nii.gz',
+                mask=f'{radiograph}_vertebra_labels.nii.gz',
+                mask_label=i,
+            )
+            for i in _labels(folder / f'{radiograph}_vertebra_labels.nii.gz', bodies)
+        ]
+    pd.DataFrame(rows).to_csv(folder / 'manifest.csv', index=False)
+    return folder / 'manifest.csv'
 
 
 def _labels(path, n):
@@ -36,56 +46,109 @@ def _labels(path, n):
     return found
 
 
-def test_full_size_radiographs_are_scored_with_a_warning(films, smoke_run, data, tmp_path):
-    done = command(data, "predict", "--model", smoke_run / "random" / "model", "--manifest", films, "--out", tmp_path / "scores.csv")
-    assert "2 of 2 films of center spine_xray do not say how large their pixels are" in done.stdout
-    assert "Research use only" in done.stdout
-    scores = pd.read_csv(tmp_path / "scores.csv")
+def test_full_size_radiographs_are_scored_with_a_warning(radiographs, smoke_run, data, tmp_path):
+    done = command(
+        data,
+        'predict',
+        '--model',
+        smoke_run / 'random' / 'model',
+        '--manifest',
+        radiographs,
+        '--out',
+        tmp_path / 'scores.csv',
+    )
+    assert (
+        '2 of 2 radiographs of center spine_xray do not say how large their pixels are'
+        in done.stdout
+    )
+    assert 'Research use only' in done.stdout
+    scores = pd.read_csv(tmp_path / 'scores.csv')
     assert len(scores) == 15 and not scores.isna().any(axis=None)
-    assert ((scores[["p0", "p1", "p2"]].sum(axis=1) - 1).abs() < 1e-4).all()
+    assert ((scores[['p0', 'p1', 'p2']].sum(axis=1) - 1).abs() < 1e-4).all()
 
 
-def test_a_few_new_rows_are_not_harmonised_and_say_so(films, smoke_run, data, tmp_path):
-    few = films.with_name("few.csv")
-    pd.read_csv(films).head(3).to_csv(few, index=False)
-    done = command(data, "predict", "--model", smoke_run / "random" / "model", "--manifest", few, "--out", tmp_path / "scores.csv")
-    assert done.stdout.count("Warning:") >= 2, done.stdout
+def test_a_few_new_rows_are_not_harmonised_and_say_so(radiographs, smoke_run, data, tmp_path):
+    few = radiographs.with_name('few.csv')
+    pd.read_csv(radiographs).head(3).to_csv(few, index=False)
+    done = command(
+        data,
+        'predict',
+        '--model',
+        smoke_run / 'random' / 'model',
+        '--manifest',
+        few,
+        '--out',
+        tmp_path / 'scores.csv',
+    )
+    assert done.stdout.count('Warning:') >= 2, done.stdout
 
 
 def test_check_finds_the_exams_that_stand_twice_in_the_public_data(shared, data):
     "Four exams of the source have the pixels and outlines of another, under a patient of their own."
-    done = command(data, "check", "--manifest", shared / "data/spine_mr/manifest.csv", check=False)
-    assert done.returncode == 2 and "4 errors" in done.stdout
-    for twice, once in (("VB3_19", 87), ("VB3_33", 157), ("VB3_53", 252), ("VB3_54", 257)):
-        assert any(twice in line and f"same pixels as row {once}, under another patient" in line for line in done.stdout.splitlines()), twice
+    done = command(data, 'check', '--manifest', shared / 'data/spine_mr/manifest.csv', check=False)
+    assert done.returncode == 2 and '4 errors' in done.stdout
+    for twice, once in (('VB3_19', 87), ('VB3_33', 157), ('VB3_53', 252), ('VB3_54', 257)):
+        assert any(
+            twice in line and f'same pixels as row {once}, under another patient' in line
+            for line in done.stdout.splitlines()
+        ), twice
 
 
 @pytest.fixture
 def spine_mr(shared, tmp_path):
     "The public cohort with the repeated exams set aside, where its own manifest may not be changed."
-    folder, table = shared / "data/spine_mr", pd.read_csv(shared / "data/spine_mr/manifest.csv", dtype=str)
-    table["exclusion"] = table.patient_id.map(dict.fromkeys(("VB3_19", "VB3_33", "VB3_53", "VB3_54"), "the exam of another patient"))
-    table.assign(image=[str(folder / p) for p in table.image], mask=[str(folder / p) for p in table["mask"]]).to_csv(tmp_path / "manifest.csv", index=False)
-    readings = pd.read_csv(folder / "readings.csv", dtype=str)
-    readings.assign(mask=[str(folder / p) for p in readings["mask"]]).query("vertebra_id in @ids", local_dict=dict(ids=set(table.vertebra_id[table.exclusion.isna()]))).to_csv(tmp_path / "readings.csv", index=False)
-    return tmp_path / "manifest.csv"
+    folder, table = (
+        shared / 'data/spine_mr',
+        pd.read_csv(shared / 'data/spine_mr/manifest.csv', dtype=str),
+    )
+    table['exclusion'] = table.patient_id.map(
+        dict.fromkeys(('VB3_19', 'VB3_33', 'VB3_53', 'VB3_54'), 'the exam of another patient')
+    )
+    table.assign(
+        image=[str(folder / p) for p in table.image], mask=[str(folder / p) for p in table['mask']]
+    ).to_csv(tmp_path / 'manifest.csv', index=False)
+    readings = pd.read_csv(folder / 'readings.csv', dtype=str)
+    readings.assign(mask=[str(folder / p) for p in readings['mask']]).query(
+        'vertebra_id in @ids', local_dict=dict(ids=set(table.vertebra_id[table.exclusion.isna()]))
+    ).to_csv(tmp_path / 'readings.csv', index=False)
+    return tmp_path / 'manifest.csv'
 
 
 def test_check_finds_the_rest_usable(spine_mr, data):
-    done = command(data, "check", "--manifest", spine_mr, "--allow-outside")
-    assert "is usable" in done.stdout and "prospective" in done.stdout and "set aside by `exclusion`" in done.stdout
+    done = command(data, 'check', '--manifest', spine_mr, '--allow-outside')
+    assert (
+        'is usable' in done.stdout
+        and 'prospective' in done.stdout
+        and 'set aside by `exclusion`' in done.stdout
+    )
 
 
 @pytest.mark.heavy
 def test_the_whole_study_on_real_bodies(spine_mr, data, tmp_path):
-    out = tmp_path / "spine_mr"
-    command(data, "run", "--params", "demo", "--manifest", spine_mr, "--allow-outside", "--label", LABEL, "--out", out)
-    for backbone in ("random", "random-2"):
-        metrics = json.loads((out / backbone / "metrics.json").read_text())
-        assert metrics["label"] == LABEL
-        assert {p.stem for p in (out / backbone / "notebooks").glob("*.ipynb")} == set(REPORTS["backbone"])
-        assert len(pd.read_csv(out / backbone / "predictions.csv")) == 8 * len(pd.read_csv(spine_mr).query('exclusion.isna()'))
-    for table in out.rglob("tables/*.md"):
+    out = tmp_path / 'spine_mr'
+    command(
+        data,
+        'run',
+        '--params',
+        'demo',
+        '--manifest',
+        spine_mr,
+        '--allow-outside',
+        '--label',
+        LABEL,
+        '--out',
+        out,
+    )
+    for backbone in ('random', 'random-2'):
+        metrics = json.loads((out / backbone / 'metrics.json').read_text())
+        assert metrics['label'] == LABEL
+        assert {p.stem for p in (out / backbone / 'notebooks').glob('*.ipynb')} == set(
+            REPORTS['backbone']
+        )
+        assert len(pd.read_csv(out / backbone / 'predictions.csv')) == 8 * len(
+            pd.read_csv(spine_mr).query('exclusion.isna()')
+        )
+    for table in out.rglob('tables/*.md'):
         assert LABEL in table.read_text().splitlines()[0]
-    for figure in out.rglob("figures/*.png"):
-        assert LABEL in Image.open(figure).text["Description"]
+    for figure in out.rglob('figures/*.png'):
+        assert LABEL in Image.open(figure).text['Description']

@@ -1,4 +1,5 @@
-"Repeatability: ICC against R, perturbed copies on real films, and the study with and without second readings."
+"Repeatability: ICC against R, perturbed copies on real radiographs, and the study with and without second readings."
+
 import json
 import shutil
 
@@ -7,70 +8,111 @@ import pandas as pd
 import pytest
 from scipy.ndimage import binary_fill_holes, label
 
+from ovf_dlr.methods_text import _repeatability_methods
+from ovf_dlr.pipeline import _phantom
 from ovf_dlr.preprocess import Case, load_cases, near
+from ovf_dlr.provenance import notes
 from ovf_dlr.radiomics import extract, extract_cohort
-from ovf_dlr.repeatability import ICC_FORMS, icc, noise_level, perturb, perturbation_repeatability, perturbed_features, reading, repeatability
-from ovf_dlr.reporting import _repeatability_methods, notes
-from ovf_dlr.study import Study, _phantom, _repeatable, read_settings
+from ovf_dlr.repeatability import (
+    ICC_FORMS,
+    icc,
+    noise_level,
+    perturb,
+    perturbation_repeatability,
+    perturbed_features,
+    reading,
+    repeatability,
+)
+from ovf_dlr.selection import _repeatable
+from ovf_dlr.settings import read_settings
+from ovf_dlr.study import Study
 
-FEW = dict(image_types=["original", "wavelet"])
+FEW = dict(image_types=['original', 'wavelet'])
 SMALL = dict(perturbations=3, perturbed_vertebrae=8)
 OFF = dict(noise=0, shift=0, contour_mm=0, area=0)
 
 
-@pytest.mark.parametrize("case", ["icc_shrout_fleiss", "icc_30x2"])
+@pytest.mark.parametrize('case', ['icc_shrout_fleiss', 'icc_30x2'])
 def test_icc_equals_psych(shared, case):
     "All six forms and their intervals, as psych::ICC(lmer = FALSE)."
-    folder = shared / "reference" / case
-    ratings = pd.read_csv(folder / "input.csv", float_precision="round_trip").set_index("subject").to_numpy()
-    expected = json.loads((folder / "expected.json").read_text())["anova"]
+    folder = shared / 'reference' / case
+    ratings = (
+        pd.read_csv(folder / 'input.csv', float_precision='round_trip')
+        .set_index('subject')
+        .to_numpy()
+    )
+    expected = json.loads((folder / 'expected.json').read_text())['anova']
     assert set(expected) == set(ICC_FORMS)
     for form, r in expected.items():
         found = icc(ratings, form)
-        np.testing.assert_allclose([found.value, found.lower, found.upper], [r["value"], *r["ci95"]], atol=1e-10, err_msg=form)
+        np.testing.assert_allclose(
+            [found.value, found.lower, found.upper],
+            [r['value'], *r['ci95']],
+            atol=1e-10,
+            err_msg=form,
+        )
 
 
-@pytest.mark.parametrize("form", ICC_FORMS)
+@pytest.mark.parametrize('form', ICC_FORMS)
 def test_icc_of_a_constant_is_undefined(shared, form):
     "R returns rounding dust here; a feature that never varies must not count as repeatable, nor as anything."
-    ratings = pd.read_csv(shared / "reference" / "icc_constant" / "input.csv").set_index("subject").to_numpy()
+    ratings = (
+        pd.read_csv(shared / 'reference' / 'icc_constant' / 'input.csv')
+        .set_index('subject')
+        .to_numpy()
+    )
     found = icc(ratings, form)
     assert np.isnan([found.value, found.lower, found.upper]).all()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def bodies(shared):
     "Twelve real bodies that were read again, and their readings (simulated from the masks)."
-    folder = shared / "data" / "spine_mr"
-    readings = pd.read_csv(folder / "readings.csv")
-    table = pd.read_csv(folder / "manifest.csv", dtype=dict(mask_label="Int64")).set_index("vertebra_id").loc[readings.vertebra_id.unique()[:12]]
-    readings = readings[readings.vertebra_id.isin(table.index)].assign(mask=lambda r: str(folder) + "/" + r["mask"])
-    return table.assign(image=[str(folder / p) for p in table["image"]], mask=[str(folder / p) for p in table["mask"]]), readings
+    folder = shared / 'data' / 'spine_mr'
+    readings = pd.read_csv(folder / 'readings.csv')
+    table = (
+        pd.read_csv(folder / 'manifest.csv', dtype=dict(mask_label='Int64'))
+        .set_index('vertebra_id')
+        .loc[readings.vertebra_id.unique()[:12]]
+    )
+    readings = readings[readings.vertebra_id.isin(table.index)].assign(
+        mask=lambda r: str(folder) + '/' + r['mask']
+    )
+    return table.assign(
+        image=[str(folder / p) for p in table['image']],
+        mask=[str(folder / p) for p in table['mask']],
+    ), readings
 
 
 def _shape_of(case):
     return extract(case, dict(image_types=[]))
 
 
-def test_a_shifted_film_keeps_its_shape_and_noise_leaves_it_alone(bodies):
+def test_a_shifted_radiograph_keeps_its_shape_and_noise_leaves_it_alone(bodies):
     for key, case in load_cases(bodies[0]):
         shape = _shape_of(case)
-        shifted, noisy = (perturb(case, 3, {**OFF, kind: 1}) for kind in ("shift", "noise"))
+        shifted, noisy = (perturb(case, 3, {**OFF, kind: 1}) for kind in ('shift', 'noise'))
         assert (abs(_shape_of(shifted) / shape - 1) < 0.05).all(), key
         assert (_shape_of(noisy) == shape).all()
         assert (shifted.image != case.image).any() and (noisy.image != case.image).any(), key
         window = near(case, 20)
-        assert 1.2 < noise_level(noisy.image[window]) / noise_level(case.image[window]) < 1.8, key  # about as much again
+        assert 1.2 < noise_level(noisy.image[window]) / noise_level(case.image[window]) < 1.8, (
+            key
+        )  # about as much again
 
 
 def test_a_perturbed_outline_differs_like_a_reader_and_stays_one_solid_body(bodies):
     "The mean Dice coefficient lies below the (simulated) second session of a reader and above what nobody would call the same body."
     dice = lambda a, b: 2 * (a & b).sum() / (a.sum() + b.sum())
     first = dict(load_cases(bodies[0]))
-    again = dict(load_cases(reading(*bodies, "A", 2)))
+    again = dict(load_cases(reading(*bodies, 'A', 2)))
     copies = {key: [perturb(case, i).mask for i in range(5)] for key, case in first.items()}
-    unshifted = {key: [perturb(case, i, dict(shift=0)).mask for i in range(5)] for key, case in first.items()}
-    mean = np.mean([dice(first[key].mask, mask) for key, masks in unshifted.items() for mask in masks])
+    unshifted = {
+        key: [perturb(case, i, dict(shift=0)).mask for i in range(5)] for key, case in first.items()
+    }
+    mean = np.mean(
+        [dice(first[key].mask, mask) for key, masks in unshifted.items() for mask in masks]
+    )
     assert 0.9 < mean < np.mean([dice(first[key].mask, again[key].mask) for key in first])
     for masks in copies.values():
         for mask in masks:
@@ -78,95 +120,150 @@ def test_a_perturbed_outline_differs_like_a_reader_and_stays_one_solid_body(bodi
         assert len({mask.tobytes() for mask in masks}) == 5
 
 
-@pytest.mark.parametrize("shape", [(1200, 900), (70, 60)])
-def test_perturbation_stays_on_the_film(shape):
-    "Bodies at each corner and a film hardly larger than its body: nothing is moved beyond the edge, nothing fails."
+@pytest.mark.parametrize('shape', [(1200, 900), (70, 60)])
+def test_perturbation_stays_on_the_radiograph(shape):
+    "Bodies at each corner and a radiograph hardly larger than its body: nothing is moved beyond the edge, nothing fails."
     rng = np.random.default_rng(0)
     for rows in (slice(0, 50), slice(-50, None)):
         for cols in (slice(0, 45), slice(-45, None)):
             mask = np.zeros(shape, bool)
             mask[rows, cols] = True
-            case = Case(rng.normal(size=shape).astype("float32"), mask, (0.3, 0.3))
+            case = Case(rng.normal(size=shape).astype('float32'), mask, (0.3, 0.3))
             copy = perturb(case, 0, dict(area=0.3))
-            assert copy.image.shape == shape and np.isfinite(copy.image).all() and 0.5 < copy.mask.sum() / mask.sum() < 1.5
+            assert (
+                copy.image.shape == shape
+                and np.isfinite(copy.image).all()
+                and 0.5 < copy.mask.sum() / mask.sum() < 1.5
+            )
             assert (copy.mask & mask).sum() > 0.5 * mask.sum()
 
 
 def test_copies_are_the_same_in_any_order_and_in_any_number_of_processes(bodies):
     table = bodies[0].iloc[:4]
-    one = perturbed_features(table, dict(image_types=["original"]), copies=2, seed=5)
-    other = perturbed_features(table.iloc[::-1], dict(image_types=["original"]), copies=2, seed=5, n_jobs=2)
+    one = perturbed_features(table, dict(image_types=['original']), copies=2, seed=5)
+    other = perturbed_features(
+        table.iloc[::-1], dict(image_types=['original']), copies=2, seed=5, n_jobs=2
+    )
     pd.testing.assert_frame_equal(one, other.loc[one.index])
-    assert (perturbed_features(table, dict(image_types=["original"]), copies=2, seed=6) != one).any(axis=None)
+    assert (perturbed_features(table, dict(image_types=['original']), copies=2, seed=6) != one).any(
+        axis=None
+    )
 
 
 def test_perturbation_tells_much_the_same_features_as_readers_do(bodies):
-    "By rank, over features, on real films; the readers are simulated. Stronger perturbation lowers the coefficient."
+    "By rank, over features, on real radiographs; the readers are simulated. Stronger perturbation lowers the coefficient."
     table, readings = bodies
-    readers = repeatability(*(extract_cohort(t, FEW) for t in (table, reading(table, readings, "A", 2), reading(table, readings, "B"))))
-    mild, harsh = (perturbation_repeatability(perturbed_features(table, FEW, copies=4, amounts=amounts)) for amounts in ({}, dict(noise=3, contour_mm=6, area=0.2)))
-    assert mild.icc.corr(readers.icc, method="spearman") > 0.5
+    readers = repeatability(
+        *(
+            extract_cohort(t, FEW)
+            for t in (table, reading(table, readings, 'A', 2), reading(table, readings, 'B'))
+        )
+    )
+    mild, harsh = (
+        perturbation_repeatability(perturbed_features(table, FEW, copies=4, amounts=amounts))
+        for amounts in ({}, dict(noise=3, contour_mm=6, area=0.2))
+    )
+    assert mild.icc.corr(readers.icc, method='spearman') > 0.5
     assert harsh.icc.median() < mild.icc.median() - 0.05
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def cohorts(data, tmp_path_factory):
     "The smoke cohort as it is, outlined only once, and outlined once with two of its held-out sets gone."
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OVF_DLR_DATA", str(data))
-        original, copies = _phantom("phantom:smoke", "lateral", 0, False).parent, tmp_path_factory.mktemp("once")
-        for name in ("once", "fewer"):
+        patch.setenv('OVF_DLR_DATA', str(data))
+        original, copies = (
+            _phantom('phantom:smoke', 'lateral', 0, False).parent,
+            tmp_path_factory.mktemp('once'),
+        )
+        for name in ('once', 'fewer'):
             shutil.copytree(original, copies / name)
-            (copies / name / "readings.csv").unlink()
-        table = pd.read_csv(copies / "fewer" / "manifest.csv", dtype=str)
-        table[table.split.isin(["train", "internal"])].to_csv(copies / "fewer" / "manifest.csv", index=False)
-        yield dict(twice=original, once=copies / "once", fewer=copies / "fewer")
+            (copies / name / 'readings.csv').unlink()
+        table = pd.read_csv(copies / 'fewer' / 'manifest.csv', dtype=str)
+        table[table.split.isin(['train', 'internal'])].to_csv(
+            copies / 'fewer' / 'manifest.csv', index=False
+        )
+        yield dict(twice=original, once=copies / 'once', fewer=copies / 'fewer')
 
 
 def _study(folder, **settings):
-    return Study(read_settings("smoke", cohort=str(folder / "manifest.csv"), **settings), "random", n_jobs=1)
+    return Study(
+        read_settings('smoke', cohort=str(folder / 'manifest.csv'), **settings), 'random', n_jobs=1
+    )
 
 
 def test_a_study_without_readings_estimates_repeatability_from_training_rows(cohorts):
-    study = _study(cohorts["once"], **SMALL)
+    study = _study(cohorts['once'], **SMALL)
     v, copies = study.cohort.vertebrae, study.perturbed_copies
     drawn = v.loc[copies.index.unique(0)]
-    assert set(drawn.split) == {"train"} and drawn.patient_id.is_unique and copies.groupby(level=0).size().tolist() == [3] * 8
-    assert {"icc", "icc_lower", "icc_perturbed", "icc_perturbed_lower", "n_perturbed"} <= set(study.repeatability)
-    alone = _study(cohorts["fewer"], **SMALL)
-    pd.testing.assert_frame_equal(alone.perturbed_copies, copies)  # held-out films have no say
+    assert (
+        set(drawn.split) == {'train'}
+        and drawn.patient_id.is_unique
+        and copies.groupby(level=0).size().tolist() == [3] * 8
+    )
+    assert {'icc', 'icc_lower', 'icc_perturbed', 'icc_perturbed_lower', 'n_perturbed'} <= set(
+        study.repeatability
+    )
+    alone = _study(cohorts['fewer'], **SMALL)
+    pd.testing.assert_frame_equal(
+        alone.perturbed_copies, copies
+    )  # held-out radiographs have no say
 
 
 def test_second_readings_take_precedence_and_perturbation_can_be_switched_off(cohorts):
-    study = _study(cohorts["twice"])
-    assert study.perturbed_copies is None and {"icc_intra", "icc_inter", "n_inter"} <= set(study.repeatability)
-    assert _study(cohorts["once"], perturbations=0).repeatability is None
+    study = _study(cohorts['twice'])
+    assert study.perturbed_copies is None and {'icc_intra', 'icc_inter', 'n_inter'} <= set(
+        study.repeatability
+    )
+    assert _study(cohorts['once'], perturbations=0).repeatability is None
 
 
 def test_height_ratios_are_perturbed_too_and_the_lower_limit_may_decide(cohorts):
-    study = _study(cohorts["once"], **SMALL, height_ratios=True)
+    study = _study(cohorts['once'], **SMALL, height_ratios=True)
     assert list(study.repeatability.index) == list(study.radiomics.columns)
     assert (study.repeatability.icc_lower < study.repeatability.icc).any()
-    ratio, moved = study.radiomics.columns.str.startswith("morphometry_ratio_"), (study.harmonisation[1] != study.radiomics).any()
+    ratio, moved = (
+        study.radiomics.columns.str.startswith('morphometry_ratio_'),
+        (study.harmonisation[1] != study.radiomics).any(),
+    )
     assert ratio.any() and not moved[ratio].any() and moved[~ratio].any()
 
 
-@pytest.mark.parametrize("limit", ["value", "lower"])
+@pytest.mark.parametrize('limit', ['value', 'lower'])
 def test_nan_never_passes_in_the_study(limit):
-    table = pd.DataFrame(dict(icc=[0.9, np.nan, 0.9], icc_lower=[0.85, np.nan, 0.7]), ["good", "unknown", "wide"])
-    assert _repeatable(table.index, table, 0.8, limit) == (["good", "wide"] if limit == "value" else ["good"])
-    assert "unknown" not in _repeatable(table.index, table, -2.0, limit)
-    with pytest.raises(ValueError, match="no radiomic feature reaches ICC 0.8"):
+    table = pd.DataFrame(
+        dict(icc=[0.9, np.nan, 0.9], icc_lower=[0.85, np.nan, 0.7]), ['good', 'unknown', 'wide']
+    )
+    assert _repeatable(table.index, table, 0.8, limit) == (
+        ['good', 'wide'] if limit == 'value' else ['good']
+    )
+    assert 'unknown' not in _repeatable(table.index, table, -2.0, limit)
+    with pytest.raises(ValueError, match='no radiomic feature reaches ICC 0.8'):
         _repeatable(table.index, table * np.nan, 0.8, limit)
 
 
 def test_methods_and_notes_say_where_repeatability_comes_from(cohorts):
     "Of the methods only the sentence on repeatability; the rest would need a trained network."
+
     def said(folder, **settings):
         study = _study(folder, **settings)
-        return _repeatability_methods(study), " ".join(notes(study)), study.own_repeatability
+        return _repeatability_methods(study), ' '.join(notes(study)), study.own_repeatability
 
-    twice, once, never = said(cohorts["twice"], icc_limit="lower"), said(cohorts["once"], **SMALL), said(cohorts["once"], perturbations=0)
-    assert "a lower 95 % confidence limit" in twice[0] and f"within and between readers (n = 15 and 15 vertebrae) were kept ({(twice[2].icc_lower >= 0.8).sum()})" in twice[0] and "perturbed" not in twice[1]
-    assert "3 perturbed images and masks of each of 8 training vertebrae" in once[0] and all("no substitute for second readers" in text for text in once[:2])
-    assert never[0] == "Repeatability was not assessed." and "no feature was tested for repeatability" in never[1]
+    twice, once, never = (
+        said(cohorts['twice'], icc_limit='lower'),
+        said(cohorts['once'], **SMALL),
+        said(cohorts['once'], perturbations=0),
+    )
+    assert (
+        'a lower 95 % confidence limit' in twice[0]
+        and f'within and between readers (n = 15 and 15 vertebrae) were kept ({(twice[2].icc_lower >= 0.8).sum()})'
+        in twice[0]
+        and 'perturbed' not in twice[1]
+    )
+    assert '3 perturbed images and masks of each of 8 training vertebrae' in once[0] and all(
+        'no substitute for second readers' in text for text in once[:2]
+    )
+    assert (
+        never[0] == 'Repeatability was not assessed.'
+        and 'no feature was tested for repeatability' in never[1]
+    )
