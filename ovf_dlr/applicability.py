@@ -33,12 +33,12 @@ class ApplicabilityDomain(BaseEstimator):
         self,
         X: pd.DataFrame,  # (n, p) fused features of the training rows
         y,  # (n,) class, so that every fold has each
-        groups,  # (n,) patient
+        patient_id,  # (n,) patient
     ):
         "Learn where the training rows lie, and how far apart patients are."
         X, found = np.asarray(X, float), np.empty(len(X))
         self._learn(X)
-        for fit, held in patient_folds(y, groups, self.n_folds, self.seed):
+        for fit, held in patient_folds(y, patient_id, self.n_folds, self.seed):
             found[held] = ApplicabilityDomain()._learn(X[fit]).distance(X[held])
         self.distances_ = np.sort(found)
         self.limit_ = float(np.quantile(found, self.share))

@@ -140,11 +140,11 @@ def attention_share(
     )
 
 # %% ../nbs/33_attention.ipynb #c025
-def _patient_interval(values, groups, draws=2000, seed=0):
+def _patient_interval(values, patient_id, draws=2000, seed=0):
     "95 % bootstrap interval of a mean, patients drawn with replacement; NaN for a single patient."
     by_patient = (
         pd.Series(np.asarray(values))
-        .groupby(np.asarray(groups))
+        .groupby(np.asarray(patient_id))
         .agg(['sum', 'size'])
         .to_numpy(float)
     )

@@ -89,26 +89,26 @@ def _influence(
 # %% ../nbs/38_auc.ipynb #c013
 def _sums(
     values: np.ndarray,  # (n, q)
-    groups,  # (n,) patients, or None
+    patient_id,  # (n,) patients, or None
 ) -> np.ndarray:  # (patients, q)
     "Column sums within each patient."
-    if groups is None:
+    if patient_id is None:
         return values
-    codes = pd.factorize(np.asarray(groups))[0]
+    codes = pd.factorize(np.asarray(patient_id))[0]
     return np.stack([np.bincount(codes, weights=column) for column in values.T], axis=1)
 
 # %% ../nbs/38_auc.ipynb #c014
 def _variance(
     truths: np.ndarray,  # (n, k) bool, the distinct one-vs-rest truths
     influence: np.ndarray,  # (n, 2k): for each truth, influence as positive and as negative
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
 ) -> float:  # NaN if some kind is represented by one patient only
     "Variance of a sum of AUCs from summed influence, clustered by patient."
     kinds = np.stack([truths, ~truths], axis=2).reshape(len(truths), -1)
-    patients = (_sums(kinds.astype(float), groups) > 0).sum(axis=0).astype(float)
+    patients = (_sums(kinds.astype(float), patient_id) > 0).sum(axis=0).astype(float)
     if patients.min() < 2:
         return float('nan')
-    sums = _sums(influence, groups)
+    sums = _sums(influence, patient_id)
     factor = np.full((len(patients),) * 2, len(sums) / (len(sums) - 1))
     np.fill_diagonal(factor, patients / (patients - 1))
     return max(0.0, float((sums.T @ sums * factor).sum()))
@@ -117,10 +117,10 @@ def _variance(
 def _freedom(
     truths: np.ndarray,  # (n, k) bool, the distinct one-vs-rest truths
     influence: np.ndarray,  # (n, 2k)
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
 ) -> float:  # NaN if some class is represented by one patient only
     "Degrees of freedom of `_variance` after Welch and Satterthwaite."
-    who = np.arange(len(truths)) if groups is None else pd.factorize(np.asarray(groups))[0]
+    who = np.arange(len(truths)) if patient_id is None else pd.factorize(np.asarray(patient_id))[0]
     n, k = who.max() + 1, truths.shape[1]
 
     def by_patient(values):
@@ -141,7 +141,7 @@ def _freedom(
 # %% ../nbs/38_auc.ipynb #c017
 def _combine(
     terms: dict,  # name of a truth -> (truth (n,) bool, list of (score (n,), weight))
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
 ) -> tuple[float, float, float]:  # value, variance, its degrees of freedom
     "A weighted sum of AUCs and its variance."
     value, truths, columns = 0.0, [], []
@@ -150,7 +150,7 @@ def _combine(
         value += sum(weight * auc for weight, auc, _ in parts)
         truths.append(truth)
         columns.append(sum(weight * influence for weight, _, influence in parts))
-    told = np.stack(truths, axis=1), np.hstack(columns), groups
+    told = np.stack(truths, axis=1), np.hstack(columns), patient_id
     return value, _variance(*told), _freedom(*told)
 
 # %% ../nbs/38_auc.ipynb #c019
@@ -240,13 +240,13 @@ def interval_text(
 def delong(
     y,  # (n,) 0/1
     score,  # (n,) higher means more positive; never flipped
-    groups=None,  # (n,) patients; None takes rows as independent
+    patient_id=None,  # (n,) patients; None takes rows as independent
     level: float = 0.95,
 ) -> AUC:
-    "AUC with DeLong's standard error (10.2307/2531595), clustered by patient if `groups` are given (Obuchowski 1997)."
+    "AUC with DeLong's standard error (10.2307/2531595), clustered by patient if `patient_id` are given (Obuchowski 1997)."
     truth = _truth(y)
     auc, influence = _influence(truth, _scores(score, truth))
-    told = truth[:, None], influence, groups
+    told = truth[:, None], influence, patient_id
     return AUC(
         auc,
         float(np.sqrt(_variance(*told))),
@@ -258,12 +258,12 @@ def delong(
 
 # %% ../nbs/38_auc.ipynb #c029
 def patient_draws(
-    groups,  # (n,) patients
+    patient_id,  # (n,) patients
     draws: int = 1000,
     seed: int = 0,
 ) -> np.ndarray:  # (draws, n) how often each row counts
     "Bootstrap samples of patients, as weights of their rows; the order of the rows does not matter."
-    patients, codes = np.unique(np.asarray(groups), return_inverse=True)
+    patients, codes = np.unique(np.asarray(patient_id), return_inverse=True)
     chosen = np.random.default_rng(seed).integers(len(patients), size=(draws, len(patients)))
     return (
         np.stack([np.bincount(row, minlength=len(patients)) for row in chosen])[:, codes]
@@ -322,7 +322,7 @@ def percentile_interval(
 def bootstrap_auc(
     y,  # (n,) 0/1
     score,  # (n,)
-    groups=None,  # (n,) patients; None takes rows as independent
+    patient_id=None,  # (n,) patients; None takes rows as independent
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -333,7 +333,7 @@ def bootstrap_auc(
         weighted_auc(
             truth,
             _scores(score, truth),
-            patient_draws(np.arange(len(truth)) if groups is None else groups, draws, seed),
+            patient_draws(np.arange(len(truth)) if patient_id is None else patient_id, draws, seed),
         ),
         level,
     )
@@ -379,13 +379,16 @@ def delong_test(
     y,  # (n,) 0/1
     a,  # (n,) scores of one model
     b,  # (n,) scores of the other, on the same rows
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
 ) -> AUCTest:
-    "DeLong's paired test of two correlated AUCs, clustered by patient if `groups` are given."
+    "DeLong's paired test of two correlated AUCs, clustered by patient if `patient_id` are given."
     truth = _truth(y)
     (auc_a, of_a), (auc_b, of_b) = (_influence(truth, _scores(score, truth)) for score in (a, b))
     return AUCTest(
-        auc_a, auc_b, auc_a - auc_b, float(np.sqrt(_variance(truth[:, None], of_a - of_b, groups)))
+        auc_a,
+        auc_b,
+        auc_a - auc_b,
+        float(np.sqrt(_variance(truth[:, None], of_a - of_b, patient_id))),
     )
 
 # %% ../nbs/38_auc.ipynb #c043
@@ -416,7 +419,7 @@ def _absent(
 def macro_auc(
     y,  # (n,) class 0, 1, 2
     P,  # (n, 3) probabilities
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     level: float = 0.95,
 ) -> AUC:  # NaN if a class is absent
     "Unweighted mean of the three one-vs-rest AUCs, with a DeLong-type standard error that knows their covariance."
@@ -424,7 +427,7 @@ def macro_auc(
     counts = np.bincount(y, minlength=3)
     if _absent(y):
         return AUC(float('nan'), float('nan'), int(counts.min()), int(len(y) - counts.min()), level)
-    auc, variance, df = _combine({k: (y == k, [(P[:, k], 1 / 3)]) for k in range(3)}, groups)
+    auc, variance, df = _combine({k: (y == k, [(P[:, k], 1 / 3)]) for k in range(3)}, patient_id)
     return AUC(
         auc, float(np.sqrt(variance)), int(counts.min()), int(len(y) - counts.min()), level, df
     )
@@ -433,7 +436,7 @@ def macro_auc(
 def micro_auc(
     y,  # (n,) class 0, 1, 2
     P,  # (n, 3) probabilities
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     level: float = 0.95,
 ) -> AUC:
     "AUC of the pooled one-hot truth against all probabilities; each vertebra (or patient) is one cluster."
@@ -441,7 +444,7 @@ def micro_auc(
     return delong(
         np.eye(3, dtype=int)[y].ravel(),
         P.ravel(),
-        np.repeat(np.arange(len(y)) if groups is None else np.asarray(groups), 3),
+        np.repeat(np.arange(len(y)) if patient_id is None else np.asarray(patient_id), 3),
         level,
     )
 
@@ -450,14 +453,14 @@ def macro_test(
     y,  # (n,) class 0, 1, 2
     A,  # (n, 3) probabilities of one model
     B,  # (n, 3) of the other, on the same rows
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
 ) -> AUCTest:  # NaN if a class is absent
     "Paired test of two macro AUCs: DeLong's idea carried over to the mean of three curves."
     (y, A), (_, B) = _classes(y, A), _classes(y, B)
     if _absent(y):
         return AUCTest(*(float('nan'),) * 4)
     difference, variance, _ = _combine(
-        {k: (y == k, [(A[:, k], 1 / 3), (B[:, k], -1 / 3)]) for k in range(3)}, groups
+        {k: (y == k, [(A[:, k], 1 / 3), (B[:, k], -1 / 3)]) for k in range(3)}, patient_id
     )
     return AUCTest(macro_auc(y, A).auc, macro_auc(y, B).auc, difference, float(np.sqrt(variance)))
 

@@ -49,7 +49,7 @@ class BatchEffect:
 def batch_effect(
     X: pd.DataFrame,  # (n, p) features
     batch,  # (n,) center of each row; a Series is matched by index
-    groups=None,  # (n,) patient of each row, never divided between folds; None: every row its own
+    patient_id=None,  # (n,) patient of each row, never divided between folds; None: every row its own
     seed: int = 0,  # of folds, trees and interval
 ) -> BatchEffect:
     "Tests of every feature, and two classifiers that try to name the center, cross-validated by patient. Raises `ValueError` for a single center."
@@ -58,7 +58,9 @@ def batch_effect(
         raise ValueError(f'all rows are of center {batch[0]}; nothing can differ')
     return BatchEffect(
         _feature_tests(X, batch),
-        _naming(X, batch, np.arange(len(X)) if groups is None else np.asarray(groups), seed),
+        _naming(
+            X, batch, np.arange(len(X)) if patient_id is None else np.asarray(patient_id), seed
+        ),
     )
 
 # %% ../nbs/26_batch_effect.ipynb #c010
@@ -92,14 +94,14 @@ _NAMERS = {
 }
 
 
-def _naming(X, batch, groups, seed) -> pd.DataFrame:
+def _naming(X, batch, patient_id, seed) -> pd.DataFrame:
     "How well each of `_NAMERS` names the center of patients it has not seen."
-    fewest = pd.Series(groups).groupby(batch).nunique().min()
+    fewest = pd.Series(patient_id).groupby(batch).nunique().min()
     if fewest < 2:
         return pd.DataFrame(columns=['accuracy', 'lower', 'upper', 'chance'], dtype=float)
     folds = list(
         StratifiedGroupKFold(min(5, fewest), shuffle=True, random_state=seed).split(
-            X, batch, groups
+            X, batch, patient_id
         )
     )
     models = {

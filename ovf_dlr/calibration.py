@@ -39,12 +39,12 @@ def brier(
 def _covariance(
     inverse: np.ndarray,  # (q, q) inverse of the information
     scores: np.ndarray,  # (n, q) each row's share of the score
-    groups,  # (n,) patients, or None
+    patient_id,  # (n,) patients, or None
 ) -> np.ndarray:  # (q, q)
     "Covariance of the coefficients: model-based, or the sandwich by patient with the factor I/(I - 1)."
-    if groups is None:
+    if patient_id is None:
         return inverse
-    sums = _sums(scores, groups)
+    sums = _sums(scores, patient_id)
     return inverse @ sums.T @ sums @ inverse * len(sums) / max(1, len(sums) - 1)
 
 # %% ../nbs/42_calibration.ipynb #c012
@@ -52,11 +52,11 @@ def _logistic(
     truth: np.ndarray,  # (n,) bool
     design: np.ndarray,  # (n, q)
     offset: np.ndarray,  # (n,)
-    groups=None,  # (n,) patients, for the sandwich
+    patient_id=None,  # (n,) patients, for the sandwich
 ) -> tuple[
     np.ndarray, np.ndarray
 ]:  # (q,) coefficients and standard errors; NaN if the fit does not exist
-    "Unpenalised logistic regression by Newton's method; standard errors by patient if `groups` are given."
+    "Unpenalised logistic regression by Newton's method; standard errors by patient if `patient_id` are given."
 
     def loss(beta):
         return np.logaddexp(0, offset + design @ beta).sum() - truth @ (offset + design @ beta)
@@ -74,7 +74,9 @@ def _logistic(
         if np.abs(step).max() < 1e-12:
             return beta, np.sqrt(
                 np.diag(
-                    _covariance(np.linalg.inv(information), design * (truth - p)[:, None], groups)
+                    _covariance(
+                        np.linalg.inv(information), design * (truth - p)[:, None], patient_id
+                    )
                 )
             )
     return (np.full_like(beta, np.nan),) * 2
@@ -86,7 +88,7 @@ BINS = ('count', 'width')
 def _bins(
     p: np.ndarray,  # (n,) probabilities
     bins: int,
-    by: str,  # 'count': groups of equal size by rank; 'width': ((k-1)/bins, k/bins]
+    by: str,  # 'count': patient_id of equal size by rank; 'width': ((k-1)/bins, k/bins]
 ) -> np.ndarray:  # (n,) bin number from 1
     "The calibration bin of each row."
     if by not in BINS:
@@ -117,21 +119,25 @@ def calibration(
     p,  # (n,) probability of 1
     bins: int = 10,
     by: str = 'count',  # bins of equal 'count' or equal 'width'
-    groups=None,  # (n,) patients; None takes rows as independent
+    patient_id=None,  # (n,) patients; None takes rows as independent
 ) -> Calibration:
     "Slope and intercept (Cox 1958), Brier score, and observed against predicted frequency in bins; NaN where classes are perfectly separated."
     truth = _truth(y)
     p = _scores(p, truth)
     L, one = logit(np.clip(p, 1e-6, 1 - 1e-6)), np.ones(len(p))
-    z = norm.isf(0.025) if groups is None else student.isf(0.025, len(np.unique(groups)) - 1)
-    (_, slope), (_, slope_se) = _logistic(truth, np.c_[one, L], 0 * L, groups)
-    (large,), (large_se,) = _logistic(truth, one[:, None], L, groups)
+    z = (
+        norm.isf(0.025)
+        if patient_id is None
+        else student.isf(0.025, len(np.unique(patient_id)) - 1)
+    )
+    (_, slope), (_, slope_se) = _logistic(truth, np.c_[one, L], 0 * L, patient_id)
+    (large,), (large_se,) = _logistic(truth, one[:, None], L, patient_id)
     rows = pd.DataFrame(
         {
             'bin': _bins(p, bins, by),
             'p': p,
             'y': truth,
-            'patient': np.arange(len(p)) if groups is None else np.asarray(groups),
+            'patient': np.arange(len(p)) if patient_id is None else np.asarray(patient_id),
         }
     ).groupby('bin')
     curve = pd.DataFrame(
@@ -175,7 +181,7 @@ def calibration_table(
             if k in _absent(y):
                 found.append(row)
                 continue
-            c = calibration(truth, P[:, k], bins, groups=rows.patient_id)
+            c = calibration(truth, P[:, k], bins, patient_id=rows.patient_id)
             found.append(
                 row
                 | {
@@ -197,7 +203,7 @@ def decision_curve(
     y,  # (n,) 0/1
     p,  # (n,) probability of 1
     thresholds=None,  # probabilities at which one would act, each below 1; default 0.01 to 0.99
-    groups=None,  # (n,) patients; None takes rows as independent
+    patient_id=None,  # (n,) patients; None takes rows as independent
     draws: int = 0,  # bootstrap samples of patients, for the interval
     seed: int = 0,
 ) -> pd.DataFrame:  # threshold, model, treat_all, treat_none; with draws also lower, upper (95 %, threshold by threshold)
@@ -219,6 +225,8 @@ def decision_curve(
     )
     if not draws:
         return curve
-    weights = patient_draws(np.arange(len(truth)) if groups is None else groups, draws, seed)
+    weights = patient_draws(
+        np.arange(len(truth)) if patient_id is None else patient_id, draws, seed
+    )
     lower, upper = percentile_interval(weights @ gain / weights.sum(axis=1, keepdims=True))
     return curve.assign(lower=lower, upper=upper)

@@ -270,21 +270,21 @@ class PatientCalibration(ClassifierMixin, BaseEstimator):
     def __init__(self, estimator=None, n_folds=3, seed=0):
         self.estimator, self.n_folds, self.seed = estimator, n_folds, seed
 
-    def fit(self, X, y, groups=None):  # groups: (n,) patients; None makes each row its own
+    def fit(self, X, y, patient_id=None):  # patient_id: (n,) patients; None makes each row its own
         "Fit the classifier on all rows, and its calibration on what copies of it say of patients they were not fitted on."
         self.estimator_ = clone(self.estimator).fit(X, y)
         self.classes_ = self.estimator_.classes_
-        self.slope_, self.shift_ = self._learn(X, np.asarray(y), groups)
+        self.slope_, self.shift_ = self._learn(X, np.asarray(y), patient_id)
         return self
 
-    def _learn(self, X, y, groups):
+    def _learn(self, X, y, patient_id):
         "Factor and shifts; 1 and 0, with `NotCalibratedWarning`, where no patient of a class can be left out, or the classifier cannot be fitted to the rest."
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter(
                     'ignore', FewerFoldsWarning
                 )  # the search has said it of the same rows
-                splits = patient_folds(y, groups, self.n_folds, self.seed)
+                splits = patient_folds(y, patient_id, self.n_folds, self.seed)
             unseen = cross_val_predict(clone(self.estimator), X, y, cv=splits, method=self._method)
         except ValueError as why:
             warnings.warn(
@@ -320,11 +320,11 @@ def refitted(
     estimator,  # Pipeline or PatientCalibration
     X,  # (n, p)
     y,  # (n,)
-    groups,  # (n,) patients, or None
+    patient_id,  # (n,) patients, or None
 ):
     "A copy fitted to these rows, its calibration by these patients."
     return (
-        clone(estimator).fit(X, y, groups)
+        clone(estimator).fit(X, y, patient_id)
         if isinstance(estimator, PatientCalibration)
         else clone(estimator).fit(X, y)
     )
@@ -419,7 +419,7 @@ def search(
     name: str,  # key of CLASSIFIERS
     X,  # (n, p) training features
     y,  # (n,) class 0, 1, 2
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     n_folds: int = 5,
     seed: int = 0,  # draws the folds and seeds the model
     n_jobs: int = 1,  # candidates fitted side by side
@@ -434,10 +434,10 @@ def search(
         if given not in allowed:
             raise ValueError(f'{what} {given!r} is neither {" nor ".join(map(repr, allowed))}')
     y = checked_labels(X, y)
-    groups = None if groups is None else np.asarray(align_rows(X, groups, 'patients'))
+    patient_id = None if patient_id is None else np.asarray(align_rows(X, patient_id, 'patients'))
     bare = CLASSIFIERS[name].make(seed)
     found = _tuned(
-        CLASSIFIERS[name], bare, patient_folds(y, groups, n_folds, seed), grid, tuning, n_jobs
+        CLASSIFIERS[name], bare, patient_folds(y, patient_id, n_folds, seed), grid, tuning, n_jobs
     ).fit(X, y)
     params, table = {k: v for k, v in found.best_params_.items() if k != TREES}, _results(found)
     best = bare.set_params(**params)
@@ -445,7 +445,7 @@ def search(
         best = PatientCalibration(best, seed=seed)
     return Search(
         name,
-        refitted(best, X, y, groups),
+        refitted(best, X, y, patient_id),
         params,
         float(table.cv_auc[0]),
         float(table.cv_auc_sd[0]),
@@ -456,7 +456,7 @@ def search(
 def search_all(
     X,  # (n, p) training features
     y,  # (n,) class 0, 1, 2
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     names=tuple(CLASSIFIERS),  # which ones, in this order
     n_folds: int = 5,
     seed: int = 0,
@@ -468,7 +468,7 @@ def search_all(
 ) -> dict[str, Search]:
     "Tune several classifiers on the same folds."
     return {
-        name: search(name, X, y, groups, n_folds, seed, n_jobs, grid, tuning, calibrate)
+        name: search(name, X, y, patient_id, n_folds, seed, n_jobs, grid, tuning, calibrate)
         for name in tqdm(names, disable=not progress, desc='classifiers')
     }
 

@@ -106,13 +106,13 @@ def wilson(
 # %% ../nbs/41_evaluation.ipynb #c015
 def design_effect(
     hits: np.ndarray,  # (n,) bool
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
 ) -> float:  # >= 1
     "How much clustering by patient inflates the variance of a proportion."
     p, n = hits.mean(), len(hits)
-    if groups is None or not 0 < p < 1:
+    if patient_id is None or not 0 < p < 1:
         return 1.0
-    sums = _sums((hits - p)[:, None], groups)
+    sums = _sums((hits - p)[:, None], patient_id)
     small = (
         (n - 1) / n * len(sums) / max(1, len(sums) - 1)
     )  # both variances by their n - 1, so that one row per patient gives 1
@@ -121,7 +121,7 @@ def design_effect(
 # %% ../nbs/41_evaluation.ipynb #c016
 def proportion(
     hits,  # (n,) bool, was it right
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     level: float = 0.95,
 ) -> Proportion:  # NaN if there are no rows
     "Share of hits with Wilson's interval, at the effective number of rows when patients repeat."
@@ -130,14 +130,17 @@ def proportion(
         return Proportion(*(float('nan'),) * 3, 0, 0)
     p = float(hits.mean())
     return Proportion(
-        p, *wilson(p, len(hits) / design_effect(hits, groups), level), int(hits.sum()), len(hits)
+        p,
+        *wilson(p, len(hits) / design_effect(hits, patient_id), level),
+        int(hits.sum()),
+        len(hits),
     )
 
 # %% ../nbs/41_evaluation.ipynb #c018
 def binary_metrics(
     truth: np.ndarray,  # (n,) bool
     decided: np.ndarray,  # (n,) bool
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     level: float = 0.95,
 ) -> dict[str, Proportion]:  # accuracy, sensitivity, specificity, ppv, npv, f1
     "The six figures of a yes/no decision, each with its interval."
@@ -149,9 +152,9 @@ def binary_metrics(
         'npv': ~decided,
         'f1': truth | decided,
     }
-    groups = np.arange(len(truth)) if groups is None else np.asarray(groups)
+    patient_id = np.arange(len(truth)) if patient_id is None else np.asarray(patient_id)
     found = {
-        name: proportion((truth == decided)[rows], groups[rows], level)
+        name: proportion((truth == decided)[rows], patient_id[rows], level)
         for name, rows in where.items()
     }
     j = found['f1']
@@ -209,7 +212,7 @@ class AveragePrecision:
 def average_precision(
     y,  # (n,) 0/1
     score,  # (n,)
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -217,7 +220,9 @@ def average_precision(
     "Average precision with a percentile interval by drawing patients."
     truth = _truth(y)
     score = _scores(score, truth)
-    weights = patient_draws(np.arange(len(truth)) if groups is None else groups, draws, seed)
+    weights = patient_draws(
+        np.arange(len(truth)) if patient_id is None else patient_id, draws, seed
+    )
     value = float(weighted_precision(truth, score, np.ones((1, len(truth)), int))[0])
     return AveragePrecision(
         value,
@@ -258,7 +263,7 @@ def _one_class(
     y: np.ndarray,  # (n,)
     P: np.ndarray,  # (n, 3)
     threshold: float,  # NaN: decide by the largest probability
-    groups,  # (n,) or None
+    patient_id,  # (n,) or None
     interval: str,
 ) -> dict:  # columns
     "One row of the table: class `k` against the rest."
@@ -267,7 +272,7 @@ def _one_class(
     found = (
         AUC(float('nan'), float('nan'), int(truth.sum()), int((~truth).sum()))
         if k in _absent(y)
-        else delong(truth, P[:, k], groups)
+        else delong(truth, P[:, k], patient_id)
     )
     counts = {
         'tp': (truth & decided).sum(),
@@ -281,7 +286,7 @@ def _one_class(
         **_auc_columns(found, interval),
         'threshold': threshold,
         **counts,
-        **_metric_columns(binary_metrics(truth, decided, groups)),
+        **_metric_columns(binary_metrics(truth, decided, patient_id)),
     }
 
 # %% ../nbs/41_evaluation.ipynb #c029
@@ -289,14 +294,14 @@ def one_vs_rest(
     y,  # (n,) class 0, 1, 2
     P,  # (n, 3) probabilities
     thresholds=None,  # (3,) from `youden_thresholds` on training rows; None decides by the largest probability
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     interval: str = 'logit',  # for the AUC: 'logit' (with Student's t), or 'delong' as pROC prints it
 ) -> pd.DataFrame:  # index class '0', '1', '2'
     "AUC, counts and six metrics of each class against the rest, with 95 % intervals."
     y, P = _classes(y, P)
     thresholds = np.full(3, np.nan) if thresholds is None else np.asarray(thresholds, float)
     return pd.DataFrame(
-        [_one_class(k, y, P, thresholds[k], groups, interval) for k in range(3)],
+        [_one_class(k, y, P, thresholds[k], patient_id, interval) for k in range(3)],
         pd.Index(['0', '1', '2'], name='class'),
     )
 
@@ -304,11 +309,11 @@ def one_vs_rest(
 def _mean_interval(
     values: list,  # one statistic per class
     influences: np.ndarray,  # (n, 3)
-    groups,  # (n,) or None
+    patient_id,  # (n,) or None
     perfect: Proportion,  # stands in when nothing varies
 ) -> Proportion:
     "Mean over classes with an interval from summed influence."
-    value, sums = float(np.mean(values)), _sums(influences, groups).mean(axis=1)
+    value, sums = float(np.mean(values)), _sums(influences, patient_id).mean(axis=1)
     se = float(np.sqrt((sums**2).sum() * len(sums) / max(1, len(sums) - 1)))
     ends = (
         (float('nan'),) * 2
@@ -323,16 +328,16 @@ def _mean_interval(
 def overall(
     y: np.ndarray,  # (n,) class 0, 1, 2
     P: np.ndarray,  # (n, 3)
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
 ) -> dict[str, Proportion]:  # accuracy, sensitivity (mean over classes), f1 (mean over classes)
     "Three-class accuracy, balanced accuracy and macro F1 of the most probable class."
     T, D = np.eye(3)[y], np.eye(3)[P.argmax(axis=1)]
-    accuracy = proportion(T.argmax(1) == D.argmax(1), groups)
+    accuracy = proportion(T.argmax(1) == D.argmax(1), patient_id)
 
     def ratio(top, bottom):  # a ratio of sums per class, and each row's influence on it
         with np.errstate(invalid='ignore', divide='ignore'):
             r = top.sum(0) / bottom.sum(0)
-            return _mean_interval(r, (top - r * bottom) / bottom.sum(0), groups, accuracy)
+            return _mean_interval(r, (top - r * bottom) / bottom.sum(0), patient_id, accuracy)
 
     return {'accuracy': accuracy, 'sensitivity': ratio(T * D, T), 'f1': ratio(2 * T * D, T + D)}
 
@@ -439,12 +444,12 @@ def _block(
     seed: int,
 ) -> pd.DataFrame:  # classes 0, 1, 2, macro, micro
     "The rows of the table for one classifier on one split."
-    y, P, groups = (
+    y, P, patient_id = (
         rows.truth.to_numpy(int),
         rows[PROBABILITIES].to_numpy(float),
         rows.patient_id.to_numpy(),
     )
-    classes = one_vs_rest(y, P, thresholds, groups, interval).reset_index()
+    classes = one_vs_rest(y, P, thresholds, patient_id, interval).reset_index()
     classes['note'] = [
         _note(p, len(y), f'class {k}') for k, p in zip(classes['class'], classes.n_pos)
     ]
@@ -452,20 +457,20 @@ def _block(
     macro = {
         'class': 'macro',
         'n': len(y),
-        **_auc_columns(macro_auc(y, P, groups), interval),
-        **_metric_columns(overall(y, P, groups)),
+        **_auc_columns(macro_auc(y, P, patient_id), interval),
+        **_metric_columns(overall(y, P, patient_id)),
         'note': rarest.note,
     }
     micro = {
         'class': 'micro',
         'n': len(y),
-        **_auc_columns(micro_auc(y, P, groups), interval),
+        **_auc_columns(micro_auc(y, P, patient_id), interval),
         'note': '',
     }
     table = pd.concat([classes, pd.DataFrame([macro, micro])], ignore_index=True).assign(
         patients=rows.patient_id.nunique()
     )
-    return table.join(_resampled(y, P, patient_draws(groups, draws, seed)), on='class')
+    return table.join(_resampled(y, P, patient_draws(patient_id, draws, seed)), on='class')
 
 # %% ../nbs/41_evaluation.ipynb #c041
 THRESHOLD_RULES = ('youden', 'argmax')
@@ -580,7 +585,7 @@ def _tests(
     b: pd.DataFrame,
 ) -> dict[str, AUCTest]:  # per class and macro
     "The paired tests of one split; NaN for a class that cannot be judged."
-    y, A, B, groups = (
+    y, A, B, patient_id = (
         a.truth.to_numpy(int),
         a[PROBABILITIES].to_numpy(float),
         b[PROBABILITIES].to_numpy(float),
@@ -588,9 +593,9 @@ def _tests(
     )
     none = AUCTest(*(float('nan'),) * 4)
     return {
-        str(k): none if k in _absent(y) else delong_test(y == k, A[:, k], B[:, k], groups)
+        str(k): none if k in _absent(y) else delong_test(y == k, A[:, k], B[:, k], patient_id)
         for k in range(3)
-    } | {'macro': macro_test(y, A, B, groups)}
+    } | {'macro': macro_test(y, A, B, patient_id)}
 
 # %% ../nbs/41_evaluation.ipynb #c054
 def compare(
@@ -666,18 +671,18 @@ def _subgroup(
     least: int,
 ) -> list[dict]:  # classes and macro
     "AUCs of one subgroup, or why there is none."
-    y, P, groups = (
+    y, P, patient_id = (
         rows.truth.to_numpy(int),
         rows[PROBABILITIES].to_numpy(float),
         rows.patient_id.to_numpy(),
     )
     with_class, without = (
-        [len(set(groups[(y == k) == has])) for k in range(3)] for has in (True, False)
+        [len(set(patient_id[(y == k) == has])) for k in range(3)] for has in (True, False)
     )
     few = [min(a, b) < least for a, b in zip(with_class, without)]
     none = AUC(*(float('nan'),) * 2, 0, 0)
-    found = {str(k): none if few[k] else delong(y == k, P[:, k], groups) for k in range(3)} | {
-        'macro': none if any(few) else macro_auc(y, P, groups)
+    found = {str(k): none if few[k] else delong(y == k, P[:, k], patient_id) for k in range(3)} | {
+        'macro': none if any(few) else macro_auc(y, P, patient_id)
     }
     notes = {
         str(k): f'patients with class {k}: {with_class[k]}, without: {without[k]}' if few[k] else ''
@@ -687,7 +692,7 @@ def _subgroup(
         {
             'class': k,
             'n': len(y),
-            'patients': len(set(groups)),
+            'patients': len(set(patient_id)),
             'n_pos': int((y == int(k)).sum())
             if k != 'macro'
             else int(min((y == c).sum() for c in range(3))),

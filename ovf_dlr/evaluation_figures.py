@@ -24,7 +24,7 @@ UNDER = dict(
 def plot_roc(
     y,  # (n,) class 0, 1, 2
     P,  # (n, 3) probabilities
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     ax: plt.Axes = None,
     title: str = 'ROC, one versus rest',
 ) -> plt.Axes:
@@ -33,7 +33,7 @@ def plot_roc(
     y, P = _classes(y, P)
     grid, curves = np.linspace(0, 1, 501), []
     for k in sorted(set(range(3)) - set(_absent(y))):
-        points, found = roc_points(y == k, P[:, k]).iloc[::-1], delong(y == k, P[:, k], groups)
+        points, found = roc_points(y == k, P[:, k]).iloc[::-1], delong(y == k, P[:, k], patient_id)
         curves.append(np.interp(grid, 1 - points.specificity, points.sensitivity))
         ax.plot(
             1 - points.specificity,
@@ -47,7 +47,7 @@ def plot_roc(
             np.mean(curves, axis=0),
             color='C7',
             ls='--',
-            label=f'Macro (n = {len(y)}): {interval_text((m := macro_auc(y, P, groups)).auc, *m.logit_interval)}',
+            label=f'Macro (n = {len(y)}): {interval_text((m := macro_auc(y, P, patient_id)).auc, *m.logit_interval)}',
         )
     ax.plot([0, 1], [0, 1], color='0.8', lw=0.7)
     ax.set(
@@ -65,7 +65,7 @@ def plot_roc(
 def plot_precision_recall(
     y,  # (n,) class 0, 1, 2
     P,  # (n, 3) probabilities
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     ax: plt.Axes = None,
     title: str = 'Precision-recall',
 ) -> plt.Axes:
@@ -73,7 +73,10 @@ def plot_precision_recall(
     ax = ax or plt.subplots(figsize=(3.5, 4))[1]
     y, P = _classes(y, P)
     for k in sorted(set(range(3)) - set(_absent(y))):
-        curve, found = precision_recall(y == k, P[:, k]), average_precision(y == k, P[:, k], groups)
+        curve, found = (
+            precision_recall(y == k, P[:, k]),
+            average_precision(y == k, P[:, k], patient_id),
+        )
         ax.plot(
             np.r_[curve.recall, 0],
             np.r_[curve.precision, curve.precision.iloc[-1]],
@@ -130,17 +133,17 @@ def plot_confusion(
 def plot_calibration(
     y,  # (n,) class 0, 1, 2
     P,  # (n, 3) probabilities
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     bins: int = 5,
     ax: plt.Axes = None,
     title: str = 'Calibration',
 ) -> plt.Axes:
-    "Observed against predicted frequency per class, in groups of equal size, with slope and 95 % intervals."
+    "Observed against predicted frequency per class, in patient_id of equal size, with slope and 95 % intervals."
     ax = ax or plt.subplots(figsize=(3.5, 4))[1]
     y, P = _classes(y, P)
     ax.plot([0, 1], [0, 1], color='0.8', lw=0.7)
     for k in sorted(set(range(3)) - set(_absent(y))):
-        found = calibration(y == k, P[:, k], bins, groups=groups)
+        found = calibration(y == k, P[:, k], bins, patient_id=patient_id)
         c = found.curve
         ax.errorbar(
             c.mean_p,
@@ -166,7 +169,7 @@ def plot_calibration(
 def plot_decision_curve(
     y,  # (n,) class 0, 1, 2
     P,  # (n, 3) probabilities
-    groups=None,  # (n,) patients
+    patient_id=None,  # (n,) patients
     draws: int = 500,  # bootstrap samples of patients, for the band
     ax: plt.Axes = None,
     title: str = 'Decision curve',
@@ -175,7 +178,7 @@ def plot_decision_curve(
     ax = ax or plt.subplots(figsize=(3.5, 3.6))[1]
     y, P = _classes(y, P)
     for k in range(3):
-        curve = decision_curve(y == k, P[:, k], groups=groups, draws=draws)
+        curve = decision_curve(y == k, P[:, k], patient_id=patient_id, draws=draws)
         ax.fill_between(curve.threshold, curve.lower, curve.upper, color=f'C{k}', alpha=0.15, lw=0)
         ax.plot(
             curve.threshold, curve.model, color=f'C{k}', label=f'Class {k} (n = {(y == k).sum()})'

@@ -161,9 +161,9 @@ class LassoFusion(TransformerMixin, BaseEstimator):
 
     def fit(
         self,
-        X,  # (n, p) features; with a DataFrame, `y` and `groups` given as Series are matched by index
+        X,  # (n, p) features; with a DataFrame, `y` and `patient_id` given as Series are matched by index
         y,  # (n,) class code 0, 1, 2
-        groups=None,  # (n,) patients
+        patient_id=None,  # (n,) patients
     ) -> 'LassoFusion':
         "Choose the penalty by folds over patients, then fit on all rows."
         if self.rule not in LASSO_RULES:
@@ -175,7 +175,7 @@ class LassoFusion(TransformerMixin, BaseEstimator):
         )
         splits = patient_folds(
             y,
-            None if groups is None else align_rows(X, groups, 'patients'),
+            None if patient_id is None else align_rows(X, patient_id, 'patients'),
             self.n_folds,
             self.seed,
         )
@@ -392,7 +392,7 @@ def feature_source(
 
 # %% ../nbs/35_fusion.ipynb #c046
 @patch
-def radscore_weights(self: LassoFusion) -> pd.DataFrame:  # one row per selected feature
+def weights(self: LassoFusion) -> pd.DataFrame:  # one row per selected feature
     "What is needed to compute DTL_Radscore: source, coefficient per SD (one for each class if multinomial), training mean and SD of each selected feature."
     coefs = (
         {'coefficient': self.coef_.to_numpy()}

@@ -51,31 +51,35 @@ def _whole(
 # %% ../nbs/01_patients.ipynb #c011
 def _rarest(
     y: np.ndarray,  # (n,) labels
-    groups: np.ndarray,  # (n,) patients
+    patient_id: np.ndarray,  # (n,) patients
 ) -> tuple:  # (label, number of patients)
     "The class seen in the fewest patients."
     return min(
-        ((k.item(), len(np.unique(groups[y == k]))) for k in np.unique(y)), key=lambda pair: pair[1]
+        ((k.item(), len(np.unique(patient_id[y == k]))) for k in np.unique(y)),
+        key=lambda pair: pair[1],
     )
 
 # %% ../nbs/01_patients.ipynb #c012
 def patient_folds(
     y,  # (n,) class labels; continuous values are not stratified
-    groups=None,  # (n,) patients; None makes each row its own patient
+    patient_id=None,  # (n,) patients; None makes each row its own patient
     n_folds: int = 5,
     seed: int = 0,
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # positions of training and test rows, per fold
     "Stratified folds that never part a patient; fewer than `n_folds`, with `FewerFoldsWarning`, where a class has fewer patients than that. Raises `ValueError` where no two folds hold every class."
-    y, groups = np.asarray(y), np.arange(len(y)) if groups is None else np.asarray(groups)
+    y, patient_id = (
+        np.asarray(y),
+        np.arange(len(y)) if patient_id is None else np.asarray(patient_id),
+    )
     strata = y if len(np.unique(y)) <= max(10, n_folds) else np.zeros(len(y), int)
-    label, patients = _rarest(strata, groups)
+    label, patients = _rarest(strata, patient_id)
     if patients < 2:
         raise ValueError(
             f'class {label} has {patients} patient in {len(y)} rows; cross-validation needs at least 2 per class'
         )
     for k in range(min(n_folds, patients), 1, -1):
         for draw in range(20):
-            splits = _draw(strata, groups, k, seed + 1000 * draw)
+            splits = _draw(strata, patient_id, k, seed + 1000 * draw)
             if _whole(splits, strata):
                 if k < n_folds:
                     warnings.warn(
@@ -91,7 +95,7 @@ def patient_folds(
 # %% ../nbs/01_patients.ipynb #c013
 def _draw(
     strata: np.ndarray,  # (n,) what is kept in proportion
-    groups: np.ndarray,  # (n,) what is kept together
+    patient_id: np.ndarray,  # (n,) what is kept together
     k: int,  # folds
     seed: int,
 ) -> list:  # (train, test) positions
@@ -100,6 +104,6 @@ def _draw(
         warnings.filterwarnings('ignore', message='The least populated class', category=UserWarning)
         return list(
             StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(
-                np.zeros(len(strata)), strata, groups
+                np.zeros(len(strata)), strata, patient_id
             )
         )

@@ -95,7 +95,7 @@ def _select(
         {},
     )
     offered = chosen.candidates(radiomics.loc[v.index], deep.loc[v.index])
-    chosen.lasso.fit(offered, v.fracture_class.astype(int), groups=v.patient_id)
+    chosen.lasso.fit(offered, v.fracture_class.astype(int), patient_id=v.patient_id)
     return chosen
 
 # %% ../nbs/40_selection.ipynb #c006

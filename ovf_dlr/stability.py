@@ -66,16 +66,16 @@ class Stability:
 # %% ../nbs/36_stability.ipynb #c008
 def _bootstrap_rows(
     y: np.ndarray,  # (n,) classes
-    groups: np.ndarray,  # (n,) patients
+    patient_id: np.ndarray,  # (n,) patients
     rng: np.random.Generator,
 ) -> np.ndarray:  # positions, those of a patient drawn twice stand there twice
     "Rows of as many patients as there are, drawn with replacement; drawn again while a class has fewer than two different patients."
-    rows = pd.Series(np.arange(len(y))).groupby(groups).agg(np.array)
+    rows = pd.Series(np.arange(len(y))).groupby(patient_id).agg(np.array)
     for _ in range(1000):
         drawn = np.concatenate([rows[p] for p in rng.choice(rows.index.to_numpy(), len(rows))])
-        if set(y[drawn]) == set(y) and _rarest(y[drawn], groups[drawn])[1] >= 2:
+        if set(y[drawn]) == set(y) and _rarest(y[drawn], patient_id[drawn])[1] >= 2:
             return drawn
-    label, patients = _rarest(y, groups)
+    label, patients = _rarest(y, patient_id)
     raise ValueError(
         f'no bootstrap sample holds two patients of every class: class {label} has {patients} patients'
     )
@@ -85,21 +85,21 @@ def _selects(
     fusion: LassoFusion,  # copied before fitting
     X: np.ndarray,  # (n, p)
     y: np.ndarray,  # (n,)
-    groups: np.ndarray,  # (n,)
+    patient_id: np.ndarray,  # (n,)
     rows: np.ndarray,  # positions to fit on
 ) -> np.ndarray:  # (p,) bool
     "What a LASSO selects on some rows. What it would warn of is part of the result: few folds, an empty selection."
     with warnings.catch_warnings():
         for said in FewerFoldsWarning, NothingSelectedWarning, PathEndWarning:
             warnings.simplefilter('ignore', said)
-        fitted = clone(fusion).fit(X[rows], y[rows], groups[rows])
+        fitted = clone(fusion).fit(X[rows], y[rows], patient_id[rows])
     return fitted.path_.size[fitted.index_] > 0
 
 # %% ../nbs/36_stability.ipynb #c010
 def selection_stability(
     X: pd.DataFrame,  # (n, p) features the LASSO is offered
     y,  # (n,) classes
-    groups,  # (n,) patients
+    patient_id,  # (n,) patients
     fusion: LassoFusion,  # its settings are used, and a coarser path of `n_lambdas`
     n_bootstraps: int = 50,
     n_lambdas: int = 30,  # of the path in each sample
@@ -111,14 +111,14 @@ def selection_stability(
         raise ValueError(
             f'n_bootstraps is {n_bootstraps}; stability compares selections with each other, at least 2'
         )
-    y, groups, rng = (
+    y, patient_id, rng = (
         align_rows(X, y),
-        align_rows(X, groups, 'patients'),
+        align_rows(X, patient_id, 'patients'),
         np.random.default_rng(seed),
     )
-    samples = [_bootstrap_rows(y, groups, rng) for _ in range(n_bootstraps)]
+    samples = [_bootstrap_rows(y, patient_id, rng) for _ in range(n_bootstraps)]
     coarse, values = clone(fusion).set_params(n_lambdas=n_lambdas), np.asarray(X, float)
     selected = joblib.Parallel(n_jobs)(
-        joblib.delayed(_selects)(coarse, values, y, groups, rows) for rows in samples
+        joblib.delayed(_selects)(coarse, values, y, patient_id, rows) for rows in samples
     )
     return Stability(pd.DataFrame(np.array(selected), columns=X.columns))

@@ -288,7 +288,7 @@ def network(
             epochs, batch_size, learning_rate, learning_rate_backbone, training, threads
         ),
         valid=valid,
-        groups=patients,
+        patient_id=patients,
         seed=seed,
         progress=progress,
         resume=unfinished,

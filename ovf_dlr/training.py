@@ -284,32 +284,34 @@ class FocalLoss(nn.Module):
         return (-w[y] * (1 - logp.exp()) ** self.gamma * logp).sum() / w[y].sum()
 
 # %% ../nbs/30_training.ipynb #c033
-def _patient_folds(labels, groups, folds, seed):
+def _patient_folds(labels, patient_id, folds, seed):
     "Row numbers (fit, held) of each fold, by patient and with classes in proportion."
-    groups = np.asarray(groups)
-    if len(groups) != len(labels):
-        raise ValueError(f'{len(labels)} labels but {len(groups)} groups')
-    if folds < 2 or len(np.unique(groups)) < folds:
-        raise ValueError(f'{len(np.unique(groups))} patients cannot be divided into {folds} folds')
+    patient_id = np.asarray(patient_id)
+    if len(patient_id) != len(labels):
+        raise ValueError(f'{len(labels)} labels but {len(patient_id)} patient_id')
+    if folds < 2 or len(np.unique(patient_id)) < folds:
+        raise ValueError(
+            f'{len(np.unique(patient_id))} patients cannot be divided into {folds} folds'
+        )
     if (most := np.bincount(labels).max()) < folds:
         raise ValueError(
             f'{folds} folds need {folds} vertebrae of one class or more; the largest class has {most}'
         )
     return StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(
-        labels, labels, groups
+        labels, labels, patient_id
     )
 
 # %% ../nbs/30_training.ipynb #c034
 INNER = 5  # one patient in so many chooses the epoch
 
 
-def _inner_split(labels, groups, seed):
+def _inner_split(labels, patient_id, seed):
     "Row numbers (fit, held): what the network learns from, and what chooses its epoch."
-    if groups is None:
+    if patient_id is None:
         raise ValueError(
-            'keep_best chooses the epoch by rows that the network does not learn from: give the patient of each row as `groups`, and some are set aside, or such rows as `valid`'
+            'keep_best chooses the epoch by rows that the network does not learn from: give the patient of each row as `patient_id`, and some are set aside, or such rows as `valid`'
         )
-    return next(_patient_folds(labels, groups, INNER, seed))
+    return next(_patient_folds(labels, patient_id, INNER, seed))
 
 # %% ../nbs/30_training.ipynb #c035
 class KeepBest(Callback):

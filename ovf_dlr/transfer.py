@@ -55,7 +55,7 @@ def fine_tune(
     settings: Training = Training(),
     valid: tuple
     | None = None,  # (crops, labels) scored after each epoch, and nothing more; with `keep_best` they choose it
-    groups: np.ndarray
+    patient_id: np.ndarray
     | None = None,  # (n,) patient of each row; with `keep_best` and no `valid`, a fifth of the patients chooses the epoch
     seed: int = 0,  # of the task part, the order of rows, augmentation, a random backbone, and who chooses the epoch
     progress: bool = False,
@@ -72,7 +72,7 @@ def fine_tune(
     if len(crops) < 2:
         raise ValueError(f'{len(crops)} crops cannot train a network')
     if settings.keep_best and not valid:
-        fit, held = _inner_split(labels, groups, seed)
+        fit, held = _inner_split(labels, patient_id, seed)
         valid, crops, labels = (crops[held], labels[held]), crops[fit], labels[fit]
     if settings.freeze_bn and not get_backbone(backbone).pretrained:
         raise ValueError(
@@ -346,7 +346,7 @@ def learning_rates(
 def _fold_embeddings(
     crops,
     labels,
-    groups,
+    patient_id,
     fit,
     held,
     backbone,
@@ -364,7 +364,7 @@ def _fold_embeddings(
         backbone,
         weights,
         settings,
-        groups=groups[fit],
+        patient_id=patient_id[fit],
         seed=seed,
         device=device,
         resume=resume,
@@ -374,7 +374,7 @@ def _fold_embeddings(
 def cross_fit_embeddings(
     crops: np.ndarray,  # (n, H, W) in [0, 1], training rows alone
     labels: np.ndarray,  # (n,) class 0 to 2
-    groups: np.ndarray,  # (n,) patient of each row
+    patient_id: np.ndarray,  # (n,) patient of each row
     backbone: str,  # see `get_backbone`
     weights: str | Path | None = None,  # see `find_weights`
     settings: Training = Training(),
@@ -390,14 +390,14 @@ def cross_fit_embeddings(
     "Embed each training row with a network fine-tuned without its patient."
     crops = _check_crops(crops)
     labels = _check_labels(labels, len(crops))
-    groups = np.asarray(groups)
+    patient_id = np.asarray(patient_id)
     path = find_weights(backbone, weights)
     embed = (
         memory.cache(_fold_embeddings, ignore=['weights', 'resume']) if memory else _fold_embeddings
     )
     rows, parts = [], []
     for fit, held in tqdm(
-        list(_patient_folds(labels, groups, folds, seed)),
+        list(_patient_folds(labels, patient_id, folds, seed)),
         desc='cross-fitting',
         unit='fold',
         disable=not progress,
@@ -406,7 +406,7 @@ def cross_fit_embeddings(
             embed(
                 crops,
                 labels,
-                groups,
+                patient_id,
                 fit,
                 held,
                 backbone,

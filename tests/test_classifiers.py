@@ -215,9 +215,10 @@ def test_the_folds_of_the_nested_cross_validation_calibrate_by_patient(monkeypat
     monkeypatch.setattr(
         PatientCalibration,
         'fit',
-        lambda self, X, y, groups=None: (seen.append((X.index, groups)), real(self, X, y, groups))[
-            1
-        ],
+        lambda self, X, y, patient_id=None: (
+            seen.append((X.index, patient_id)),
+            real(self, X, y, patient_id),
+        )[1],
     )
     fit, held = np.arange(60), np.arange(60, 90)
 
@@ -228,8 +229,8 @@ def test_the_folds_of_the_nested_cross_validation_calibrate_by_patient(monkeypat
         }
 
     found = study._unseen(v, fit, held, radiomics, deep, tune, *how('ordinal', radiomics))
-    ((rows, groups),) = seen
-    assert list(rows) == list(v.index[fit]) and list(groups) == list(v.patient_id.iloc[fit])
+    ((rows, patient_id),) = seen
+    assert list(rows) == list(v.index[fit]) and list(patient_id) == list(v.patient_id.iloc[fit])
     assert list(found.vertebra_id) == list(v.index[held])
 
 

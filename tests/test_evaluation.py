@@ -76,7 +76,7 @@ def test_patients_who_repeat_widen_the_interval():
     width = lambda ends: ends[1] - ends[0]
     assert width(bootstrap_auc(*copies)) < 0.6 * width(bootstrap_auc(y, a))
     np.testing.assert_allclose(
-        bootstrap_auc(*copies, groups=who), bootstrap_auc(y, a), rtol=0, atol=1e-12
+        bootstrap_auc(*copies, patient_id=who), bootstrap_auc(y, a), rtol=0, atol=1e-12
     )
 
 
@@ -90,7 +90,7 @@ def test_sandwich_by_patient(seed):
     patients = np.repeat(np.arange(80), 3)
     p = np.clip(rng.beta(2, 3, 240), 0.01, 0.99)
     y = rng.random(240) < np.clip(p + np.repeat(rng.normal(0, 0.2, 80), 3), 0, 1)
-    found, lift, z = calibration(y, p, groups=patients), np.sqrt(80 / 79), t.isf(0.025, 79)
+    found, lift, z = calibration(y, p, patient_id=patients), np.sqrt(80 / 79), t.isf(0.025, 79)
     cluster = dict(cov_type='cluster', cov_kwds=dict(groups=patients, use_correction=False))
     slope = sm.GLM(y, sm.add_constant(logit(p)), family=sm.families.Binomial()).fit(
         tol=1e-13, **cluster

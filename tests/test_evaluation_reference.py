@@ -63,7 +63,7 @@ def test_delong_paired(shared, name):
 def test_row_order_and_singleton_patients_change_nothing(shared):
     data, expected = case(shared, 'delong_ties')
     mixed = data.sample(frac=1, random_state=0)
-    found = delong_test(mixed['y'], mixed['pred_a'], mixed['pred_b'], groups=mixed.index)
+    found = delong_test(mixed['y'], mixed['pred_a'], mixed['pred_b'], patient_id=mixed.index)
     close(found.z, expected['paired_test']['statistic_z'])
 
 

@@ -181,8 +181,10 @@ def test_the_internal_set_has_no_say_in_the_epoch(tmp_path):
 def test_every_fold_chooses_its_epoch_without_the_patients_it_embeds(monkeypatch):
     trained, plain_fine_tune = [], transfer.fine_tune
 
-    def watched(crops, labels, *args, groups, **kw):
-        trained.append((groups, plain_fine_tune(crops, labels, *args, groups=groups, **kw)))
+    def watched(crops, labels, *args, patient_id, **kw):
+        trained.append(
+            (patient_id, plain_fine_tune(crops, labels, *args, patient_id=patient_id, **kw))
+        )
         return trained[-1][1]
 
     monkeypatch.setattr(transfer, 'fine_tune', watched)
@@ -198,12 +200,12 @@ def test_every_fold_chooses_its_epoch_without_the_patients_it_embeds(monkeypatch
         folds=FOLDS,
     )
     assert len(trained) == FOLDS
-    for (groups, network), (_, held) in zip(
+    for (fitted, network), (_, held) in zip(
         trained, transfer._patient_folds(labels, patients, FOLDS, 0)
     ):
-        assert not set(groups) & set(patients[held])
+        assert not set(fitted) & set(patients[held])
         assert (
-            network.card['n'] + network.card['n_valid'] == len(groups) == len(v) - len(held)
+            network.card['n'] + network.card['n_valid'] == len(fitted) == len(v) - len(held)
             and network.card['kept_epoch']
         )
 
