@@ -193,6 +193,8 @@ def _own_messages(caught) -> list[str]:
 class Pipeline:
     "A run of one backbone over one cohort: its sources, its keys and its memory."
 
+    view_class = None  # of the study of the second view; None: as this one
+
     def __init__(
         self,
         settings: Settings,
@@ -258,7 +260,7 @@ class Pipeline:
 
     def _open_second(self) -> 'Pipeline':
         "A study of the same vertebrae on the radiographs of the second view."
-        view = type(self)(
+        view = (self.view_class or type(self))(
             replace(self.settings, second_view=None, height_ratios=False),
             self.backbone_name,
             self.out / SECOND_FOLDER,
