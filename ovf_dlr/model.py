@@ -22,14 +22,16 @@ from sklearn.base import BaseEstimator
 
 from .applicability import ApplicabilityDomain
 from .evaluation import PROBABILITIES
-from .files import atomic_write, write_json
+from .features import both_views, measured_features
+from .files import atomic_write, file_sha256, write_json
 from .harmonise import ComBat, ConstantFeatureWarning, SmallCenterWarning
 from .pipeline import versions
 from .preprocess import crop_cohort, load_cases
 from .reading import reading_choices
 from .scoring_page import _page, _write_html
 from .selection import Selection
-from .study import Study, _both_views, _measured
+from .settings import RadiomicsSettings
+from .study import Study
 
 # %% ../nbs/53_model.ipynb #c006
 TRUSTED = (
@@ -38,6 +40,7 @@ TRUSTED = (
     'lightgbm.sklearn.LGBMClassifier',
     'xgboost.core.Booster',
     'xgboost.sklearn.XGBClassifier',
+    'ovf_dlr.applicability.ApplicabilityDomain',
     'ovf_dlr.classifiers.PairwiseSVC',
     'ovf_dlr.classifiers.PatientCalibration',
     'ovf_dlr.fusion.CrossValidation',
@@ -46,6 +49,9 @@ TRUSTED = (
     'ovf_dlr.fusion.MultinomialPath',
     'ovf_dlr.fusion.RedundancyFilter',
     'ovf_dlr.harmonise.ComBat',
+    'ovf_dlr.lasso.CrossValidation',
+    'ovf_dlr.lasso.LassoPath',
+    'ovf_dlr.lasso.MultinomialPath',
     'ovf_dlr.model.ApplicabilityDomain',
     'sklearn.metrics._dist_metrics.EuclideanDistance64',
     'sklearn.metrics._dist_metrics.ManhattanDistance64',
@@ -55,40 +61,72 @@ TRUSTED = (
 
 _FORMAT = 2
 _FOLDERS = ('network', 'network_second_view')
-_PARTS = (
-    'harmonise',
-    'radiomics_filter',
-    'dtl_filter',
-    'lasso',
-    'classifier',
-    'domain',
-    'background',
-)
 _BACKGROUND = 100  # training rows that SHAP values are measured from
 _AT_ONCE = 256  # crops held in memory
-_DECIMALS = (
-    6  # of all that is said about a vertebra; what comes after them depends on the processor
-)
+_DECIMALS = 6  # of every number about a vertebra; later ones depend on the processor
 
 
-def _held_out_auc(study, name) -> list[dict]:
+def _read_card(folder: Path) -> dict:
+    "The card of a model's folder. Raises `FileNotFoundError`, or `ValueError` for another format."
+    if not (folder / 'card.json').is_file():
+        raise FileNotFoundError(
+            f"no model in '{folder}': there is no card.json; give the `model` folder of a run"
+        )
+    card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
+    if card.get('format') != _FORMAT:
+        raise ValueError(
+            f"model '{folder}' has format {card.get('format')}, this version of ovf_dlr reads "
+            f'format {_FORMAT}; freeze the run again with this version, or use the one in card.json'
+        )
+    return card
+
+
+def _check_files(folder: Path, files: dict):
+    "Raise `ValueError` for a file that is missing or was changed."
+    for name, sha256 in files.items():
+        if not (folder / name).is_file():
+            raise ValueError(f"model '{folder}': {name} is missing; copy the whole folder again")
+        if file_sha256(folder / name) != sha256:
+            raise ValueError(
+                f"model '{folder}': {name} is not the file that was saved; "
+                'copy the whole folder again'
+            )
+
+
+def _read_pipeline(folder: Path) -> dict:
+    "Everything from scikit-learn. Raises `ValueError` for a type that is not on the list."
+    import skops.io  # brings torch along: seconds, for those who save or load a model
+
+    path = folder / 'pipeline.skops'
+    foreign = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED)
+    if foreign:
+        raise ValueError(
+            f"model '{folder}': pipeline.skops holds {', '.join(sorted(foreign))}, "
+            'which no model of this package does; do not use it'
+        )
+    return skops.io.load(path, trusted=list(TRUSTED))
+
+# %% ../nbs/53_model.ipynb #c008
+def _set_performance(study, name) -> list[dict]:
     "Macro AUC of one classifier in each set, for the card."
-    table = study.performance[
-        (study.performance.classifier == name) & (study.performance['class'] == 'macro')
-    ]
+    table = study.performance
+    rows = table[(table.classifier == name) & (table['class'] == 'macro')]
     return [
         dict(split=r.split, n=int(r.n), auc=r.auc, lower=r.auc_lower, upper=r.auc_upper)
-        for r in table.itertuples()
+        for r in rows.itertuples()
     ]
+
+
+def _share_beyond(study, domain) -> dict:  # split -> share of its rows
+    "How many vertebrae of each set lie beyond the limit of the applicability domain."
+    splits = study.cohort.vertebrae.split
+    distance = domain.distance(study.fused)
+    return {s: float((distance[splits == s] > domain.limit_).mean()) for s in study.cohort.splits}
 
 
 def _card(study, name, domain) -> dict:
-    "What a frozen model must know of its own making."
-    s, v = study.settings, study.cohort.vertebrae
-    beyond = {
-        split: float((domain.distance(study.fused[v.split == split]) > domain.limit_).mean())
-        for split in study.cohort.splits
-    }
+    "What a frozen model must know of how it was made."
+    s = study.settings
     return dict(
         format=_FORMAT,
         cohort=study.cohort.caption,
@@ -105,13 +143,25 @@ def _card(study, name, domain) -> dict:
         crop_margin_mm=s.crop_margin_mm,
         repeatable=study.selection.repeatable,
         views=2 if study.second else 1,
-        performance=_held_out_auc(study, name),
-        beyond_limit=beyond,
+        performance=_set_performance(study, name),
+        beyond_limit=_share_beyond(study, domain),
         versions=versions(),
         use='Research use only. Not a medical device.',
     )
 
 
+def _combat_of_all_centers(study) -> ComBat:
+    "The run's ComBat, which also knows the scale of every held-out center."
+    v, combat = study.cohort.vertebrae, deepcopy(study.harmonisation[0])
+    further = (v.split != 'train') & ~v.center.isin(combat.centers_)
+    with warnings.catch_warnings():
+        for category in (SmallCenterWarning, ConstantFeatureWarning):  # the run has given them
+            warnings.simplefilter('ignore', category)
+        return (
+            combat.adapt(study.radiomics[further], v.center[further]) if further.any() else combat
+        )
+
+# %% ../nbs/53_model.ipynb #c010
 @dataclass
 class Model:
     "A trained model: radiographs and masks in, three probabilities out."
@@ -121,41 +171,25 @@ class Model:
     combat: ComBat  # knows every center of the study that had enough radiographs
     classifier: BaseEstimator
     domain: ApplicabilityDomain
-    background: (
-        np.ndarray
-    )  # (up to 100, p) fused features of training rows, which SHAP values are measured from
+    background: np.ndarray  # (up to 100, p) fused features of training rows, for SHAP values
     card: dict
 
     @classmethod
-    def of(cls, study: Study):
-        "Freeze the chosen classifier of a run, with what its centers looked like."
+    def of(cls, study: Study) -> 'Model':
+        "Freeze the chosen classifier of a run, with the scale of each of its centers."
         s, v, name = study.settings, study.cohort.vertebrae, study.chosen
-        train = v[v.split == 'train']
-        learnt = study.fused.loc[train.index]
-        combat, further = (
-            deepcopy(study.harmonisation[0]),
-            (v.split != 'train') & ~v.center.isin(study.harmonisation[0].centers_),
-        )
-        with warnings.catch_warnings():
-            for said in (SmallCenterWarning, ConstantFeatureWarning):
-                warnings.simplefilter('ignore', said)  # by the run, already
-            if further.any():
-                combat.adapt(study.radiomics[further], v.center[further])
-        domain = ApplicabilityDomain(n_folds=s.folds, seed=s.seed).fit(
-            learnt, train.fracture_class.astype(int), train.patient_id
-        )
-        background = (
-            learnt.sample(min(_BACKGROUND, len(learnt)), random_state=s.seed)
-            .sort_index()
-            .to_numpy()
-        )
+        v = v[v.split == 'train']
+        learned, classes = study.fused.loc[v.index], v.fracture_class.astype(int)
+        domain = ApplicabilityDomain(n_folds=s.folds, seed=s.seed)
+        domain.fit(learned, classes, v.patient_id)
+        background = learned.sample(min(_BACKGROUND, len(learned)), random_state=s.seed)
         return cls(
             [study.network, *([study.second.network] if study.second else [])],
             study.selection,
-            combat,
+            _combat_of_all_centers(study),
             study.searches[name].estimator,
             domain,
-            background,
+            background.sort_index().to_numpy(),
             _card(study, name, domain),
         )
 
@@ -165,220 +199,186 @@ class Model:
         return sorted(map(str, self.combat.centers_))
 
     def _read_like(self, table):
-        return table.assign(
-            **{
-                k: v
-                for k, v in reading_choices(
-                    self.card['spacing'], voi_lut=self.card['voi_lut']
-                ).items()
-                if k not in table
-            }
-        )
+        "A table whose radiographs are read as those of the training were, unless it says otherwise."
+        choices = reading_choices(self.card['spacing'], voi_lut=self.card['voi_lut'])
+        return table.assign(**{k: v for k, v in choices.items() if k not in table})
 
     def _embedded(self, table, network, n_jobs, progress):
         "Average-pool features, some hundred crops at a time."
-        parts = [
-            network.embed(
-                crop_cohort(
-                    table.iloc[i : i + _AT_ONCE],
-                    self.card['crop_size'],
-                    self.card['crop_margin_mm'],
-                    n_jobs=n_jobs,
-                    progress=progress,
-                )
-            )
-            for i in range(0, len(table), _AT_ONCE)
-        ]
-        return pd.DataFrame(np.concatenate(parts), table.index, dtype=float).rename(
-            columns='dtl_{:04d}'.format
-        )
+        size, margin = self.card['crop_size'], self.card['crop_margin_mm']
+        parts = []
+        for start in range(0, len(table), _AT_ONCE):
+            rows = table.iloc[start : start + _AT_ONCE]
+            crops = crop_cohort(rows, size, margin, n_jobs=n_jobs, progress=progress)
+            parts.append(network.embed(crops))
+        features = pd.DataFrame(np.concatenate(parts), table.index, dtype=float)
+        return features.rename(columns='dtl_{:04d}'.format)
 
-    def _seen(self, table, network, height_ratios, n_jobs, progress):
-        "Radiomics and embeddings of one view, its radiographs read as those of the training were unless the table says otherwise."
+    def _measured(self, table, view, n_jobs, progress):
+        "Radiomics and embeddings of one view."
         table = self._read_like(table)
-        return _measured(
-            table, self.card['extraction'], height_ratios, n_jobs, progress
-        ), self._embedded(table, network, n_jobs, progress)
+        heights = self.card['height_ratios'] if view == 0 else False
+        rules = RadiomicsSettings(self.card['extraction'], heights)
+        radiomics = measured_features(table, rules, n_jobs, progress)
+        return radiomics, self._embedded(table, self.networks[view], n_jobs, progress)
 
-    def _measure(self, table, second, n_jobs, progress):
-        "Radiomics as measured, and embeddings, of all views; what cannot be scored is refused before any radiograph is opened."
-        if self.combat.mode == 'pooled' and (
-            new := sorted({*map(str, table.center)} - {*self.centers})
-        ):
+    def _check_scorable(self, table, second):
+        "Raise `ValueError` for rows that cannot be scored, before any radiograph is opened."
+        new = sorted({*map(str, table.center)} - {*self.centers})
+        if self.combat.mode == 'pooled' and new:
             raise ValueError(
-                f'the model knows the centers {", ".join(self.centers)} only, not {", ".join(new)}: under protocol `paper` ComBat is fitted on all centers at once. Make it with protocol `strict` if it is to meet new ones'
+                f'the model knows the centers {", ".join(self.centers)} only, not '
+                f'{", ".join(new)}: under protocol `paper` ComBat is fitted on all centers at once. '
+                'Make it with protocol `strict` if it is to score new ones'
             )
-        if (second is not None) != (len(self.networks) > 1):
+        if second is None and len(self.networks) > 1:
             raise ValueError(
-                'this model learnt from two views; give the manifest of the second one, --second-view'
-                if second is None
-                else 'this model learnt from one view; leave --second-view out'
+                'this model learnt from two views; give the manifest of the second one, '
+                '--second-view'
             )
-        first = self._seen(table, self.networks[0], self.card['height_ratios'], n_jobs, progress)
-        return (
-            first
-            if second is None
-            else tuple(
-                _both_views(*pair)
-                for pair in zip(
-                    first, self._seen(second, self.networks[1], False, n_jobs, progress)
-                )
-            )
-        )
+        if second is not None and len(self.networks) == 1:
+            raise ValueError('this model learnt from one view; leave --second-view out')
+
+    def _all_views(self, table, second, n_jobs, progress):
+        "Radiomics as measured, and embeddings, of all views."
+        self._check_scorable(table, second)
+        first = self._measured(table, 0, n_jobs, progress)
+        if second is None:
+            return first
+        other = self._measured(second, 1, n_jobs, progress)
+        return tuple(both_views(one, two) for one, two in zip(first, other, strict=True))
 
     def features(
-        self, table: pd.DataFrame, second: pd.DataFrame | None = None, n_jobs=1, progress=False
+        self,
+        table: pd.DataFrame,  # vertebrae of a cohort
+        second: pd.DataFrame | None = None,  # the same on the second view
+        n_jobs: int = 1,
+        progress: bool = False,
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        "Harmonised radiomics and embeddings of a cohort table, and of the table of its second view if the model learnt from two. Raises `ValueError` if it did and there is none."
-        radiomics, deep = self._measure(table, second, n_jobs, progress)
+        "Harmonised radiomics, and embeddings. Raises `ValueError` if a view is missing."
+        radiomics, deep = self._all_views(table, second, n_jobs, progress)
         return self.combat.transform(radiomics, table.center), deep
 
     def adapt(
-        self, table: pd.DataFrame, second: pd.DataFrame | None = None, n_jobs=1, progress=False
+        self,
+        table: pd.DataFrame,  # vertebrae of a center that is new; no class needed
+        second: pd.DataFrame | None = None,
+        n_jobs: int = 1,
+        progress: bool = False,
     ) -> 'Model':
-        "This model, but knowing the new centers of `table` as well; their radiographs need no class. Raises `ValueError` for a center with too few."
+        "This model with the scale of new centers. Raises `ValueError` for one with too few rows."
         new = table[~table.center.isin(self.combat.centers_)]
+        self._check_new(new)
+        second = None if second is None else second.loc[new.index]
+        radiomics, _ = self._all_views(new, second, n_jobs, progress)
+        combat = deepcopy(self.combat).adapt(radiomics, new.center)
+        adapted = [*self.card.get('adapted', []), *map(str, new.center.unique())]
+        return replace(self, combat=combat, card={**self.card, 'adapted': adapted})
+
+    def _check_new(self, new):
+        "Raise `ValueError` where no center is new, or one has too few vertebrae."
         if not len(new):
             raise ValueError(
-                f'the model knows {", ".join(self.centers)} already; give radiographs of a center that it has not met'
+                f'the model knows {", ".join(self.centers)} already; '
+                'give radiographs of a center that is new to it'
             )
-        few = new.center.value_counts().loc[lambda n: n < self.combat.min_rows]
+        counts = new.center.value_counts()
+        few = counts[counts < self.combat.min_rows]
         if len(few):
             raise ValueError(
-                f'center {few.index[0]!r} has {few.iloc[0]} vertebrae; its scale is estimated from at least {self.combat.min_rows}'
+                f'center {few.index[0]!r} has {few.iloc[0]} vertebrae; '
+                f'its scale is estimated from at least {self.combat.min_rows}'
             )
-        radiomics, _ = self._measure(
-            new, None if second is None else second.loc[new.index], n_jobs, progress
-        )
-        return replace(
-            self,
-            combat=deepcopy(self.combat).adapt(radiomics, new.center),
-            card={
-                **self.card,
-                'adapted': [*self.card.get('adapted', []), *map(str, new.center.unique())],
-            },
-        )
 
     def score(
-        self, table: pd.DataFrame, second: pd.DataFrame | None = None, n_jobs=1, progress=False
+        self,
+        table: pd.DataFrame,  # vertebrae with image, mask and center; no class needed
+        second: pd.DataFrame | None = None,
+        n_jobs: int = 1,
+        progress: bool = False,
     ) -> 'Scores':
-        "Score the vertebrae of a cohort table; they need image, mask and center, no class."
+        "Score vertebrae. Raises `ValueError` for rows that cannot be scored."
         found = self.features(table, second, n_jobs, progress)
         fused, radscore = self.selection.fused(*found), self.selection.radscore(*found)
-        p = self.classifier.predict_proba(fused)
-        scores = (
-            pd.DataFrame(p, table.index, PROBABILITIES)
-            .assign(
-                DTL_Radscore=radscore,
-                distance=self.domain.distance(fused),
-                limit=self.domain.limit_,
-            )
-            .round(_DECIMALS)
-        )
+        P = pd.DataFrame(self.classifier.predict_proba(fused), table.index, PROBABILITIES)
+        distance, limit = self.domain.distance(fused), self.domain.limit_
+        scores = P.assign(DTL_Radscore=radscore, distance=distance, limit=limit).round(_DECIMALS)
         scores.insert(3, 'predicted', scores[PROBABILITIES].to_numpy().argmax(1))
-        return Scores(
-            self,
-            [self._read_like(t) for t in (table, second) if t is not None],
-            scores.assign(
-                unusual=scores.distance > scores.limit,
-                center_known=table.center.isin(self.combat.centers_),
-            ),
-            fused,
-        )
+        known = table.center.isin(self.combat.centers_)
+        scores = scores.assign(unusual=scores.distance > scores.limit, center_known=known)
+        views = [self._read_like(t) for t in (table, second) if t is not None]
+        return Scores(self, views, scores, fused)
 
     def predict(
-        self, table: pd.DataFrame, second: pd.DataFrame | None = None, n_jobs=1, progress=False
-    ) -> pd.DataFrame:  # index vertebra_id: p0, p1, p2, predicted, DTL_Radscore, distance, limit, unusual, center_known
+        self,
+        table: pd.DataFrame,
+        second: pd.DataFrame | None = None,
+        n_jobs: int = 1,
+        progress: bool = False,
+    ) -> pd.DataFrame:  # index vertebra_id; columns of `Scores.table`
         "The table of `score`."
         return self.score(table, second, n_jobs, progress).table
 
-    def save(self, folder: str | Path, readme: str = ''):
-        "Write the model's folder, whole or not at all; `readme` is its card for people."
-        import skops.io  # brings torch along: seconds, for those who save or load a model
-
-        parts = dict(
-            zip(
-                _PARTS,
-                (
-                    self.combat,
-                    self.selection.radiomics_filter,
-                    self.selection.dtl_filter,
-                    self.selection.lasso,
-                    self.classifier,
-                    self.domain,
-                    self.background,
-                ),
-            )
+    def _pipeline(self) -> dict:
+        "Everything from scikit-learn, by its name in the file."
+        return dict(
+            harmonise=self.combat,
+            radiomics_filter=self.selection.radiomics_filter,
+            dtl_filter=self.selection.dtl_filter,
+            lasso=self.selection.lasso,
+            classifier=self.classifier,
+            domain=self.domain,
+            background=self.background,
         )
+
+    def save(
+        self,
+        folder: str | Path,
+        readme: str = '',  # a card for people
+    ):
+        "Write the model's folder; it appears complete or not at all."
+        import skops.io
+
         with atomic_write(folder) as new:
             new.mkdir()
-            skops.io.dump(parts, new / 'pipeline.skops')
-            for name, network in zip(_FOLDERS, self.networks):
+            skops.io.dump(self._pipeline(), new / 'pipeline.skops')
+            for name, network in zip(_FOLDERS, self.networks, strict=False):
                 network.save(new / name)
             if readme:
-                (new / 'README.md').write_text(readme)
-            files = {
-                str(p.relative_to(new)): hashlib.sha256(p.read_bytes()).hexdigest()
-                for p in sorted(new.rglob('*'))
-                if p.is_file()
-            }
+                (new / 'README.md').write_text(readme, encoding='utf-8')
+            paths = [p for p in sorted(new.rglob('*')) if p.is_file()]
+            files = {str(p.relative_to(new)): file_sha256(p) for p in paths}
             write_json(new / 'card.json', {**self.card, 'files': files})
 
     @classmethod
-    def load(cls, folder: str | Path):
-        "Read a model's folder. Raises `ValueError` if a file is missing, changed, or holds a type that is not on the list."
-        import skops.io
-
+    def load(cls, folder: str | Path) -> 'Model':
+        "Read a model's folder; no code in it is run. Raises `ValueError`, `FileNotFoundError`."
         from ovf_dlr.transfer import Network
 
         folder = Path(folder)
-        if not (folder / 'card.json').is_file():
-            raise FileNotFoundError(
-                f"no model in '{folder}': there is no card.json; give the `model` folder of a run"
-            )
-        card = json.loads((folder / 'card.json').read_text())
-        if card.get('format') != _FORMAT:
-            raise ValueError(
-                f"model '{folder}' has format {card.get('format')}, this version of ovf_dlr reads format {_FORMAT}; freeze the run again with this version, or use the one in card.json"
-            )
-        for name, sha in card.pop('files').items():
-            if not (folder / name).is_file():
-                raise ValueError(
-                    f"model '{folder}': {name} is missing; copy the whole folder again"
-                )
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sha:
-                raise ValueError(
-                    f"model '{folder}': {name} is not the file that was saved; copy the whole folder again"
-                )
-        if foreign := set(skops.io.get_untrusted_types(file=folder / 'pipeline.skops')) - set(
-            TRUSTED
-        ):
-            raise ValueError(
-                f"model '{folder}': pipeline.skops holds {', '.join(sorted(foreign))}, which no model of this package does; do not use it"
-            )
-        parts = skops.io.load(folder / 'pipeline.skops', trusted=list(TRUSTED))
-        chosen = Selection(
+        card = _read_card(folder)
+        _check_files(folder, card.pop('files'))
+        parts = _read_pipeline(folder)
+        selection = Selection(
             card['repeatable'],
             parts['radiomics_filter'],
             parts['dtl_filter'],
             parts['lasso'],
             card['counts'],
         )
-        return cls(
-            [Network.load(folder / name) for name in _FOLDERS[: card['views']]],
-            chosen,
-            *(parts[k] for k in ('harmonise', 'classifier', 'domain', 'background')),
-            card,
-        )
+        networks = [Network.load(folder / name) for name in _FOLDERS[: card['views']]]
+        rest = (parts[k] for k in ('harmonise', 'classifier', 'domain', 'background'))
+        return cls(networks, selection, *rest, card)
 
-# %% ../nbs/53_model.ipynb #c008
+# %% ../nbs/53_model.ipynb #c012
 @dataclass
 class Scores:
-    "What a model says of some vertebrae, and what that rests on."
+    "The predictions of a model for some vertebrae, and what they rest on."
 
     model: Model
     views: list  # the cohort table that was scored, and that of its second view if there is one
-    table: pd.DataFrame  # index vertebra_id: p0, p1, p2, predicted, DTL_Radscore, distance, limit, unusual, center_known
+    # index vertebra_id: p0, p1, p2, predicted, DTL_Radscore, distance, limit, unusual, center_known
+    table: pd.DataFrame
     fused: pd.DataFrame  # (n, p) features that the classifier saw
 
     def explanation(self, ids=None):
@@ -386,14 +386,11 @@ class Scores:
         from ovf_dlr.explain import explain
 
         X = self.fused if ids is None else self.fused.loc[ids]
-        return explain(
-            self.model.classifier,
-            pd.DataFrame(self.model.background, columns=self.fused.columns),
-            X,
-        )
+        background = pd.DataFrame(self.model.background, columns=self.fused.columns)
+        return explain(self.model.classifier, background, X)
 
     def cases(self, ids=None, progress=False):
-        "Yields (id, its case in each view) of the vertebrae `ids`; of all, in the order of their radiographs, if not given."
+        "Yields (id, its case in each view); in the order of their radiographs if no ids are given."
         first = self.views[0] if ids is None else self.views[0].loc[ids]
         for key, case in load_cases(first, progress):
             yield key, [case, *(next(load_cases(v.loc[[key]]))[1] for v in self.views[1:])]
@@ -403,12 +400,13 @@ class Scores:
         return _page(self, key, next(self.cases([key]))[1])
 
     def write(self, folder: str | Path, progress: bool = False) -> list[Path]:
-        "Write `ID.pdf` and `ID.html` for each vertebra, and `all.pdf`; each appears whole or not at all."
+        "Write `ID.pdf` and `ID.html` for each vertebra, and `all.pdf`, each complete or not at all."
         folder, made, names = Path(folder), [], _file_names(self.table.index)
         with atomic_write(folder / 'all.pdf') as new, PdfPages(new) as pages:
             for key, cases in self.cases(progress=progress):
                 figure = _page(self, key, cases)
-                made += [_write_html(folder / f'{names[key]}.html', self, key, cases, figure)]
+                html = folder / f'{names[key]}.html'
+                made.append(_write_html(html, self, key, cases, figure))
                 with atomic_write(folder / f'{names[key]}.pdf') as one:
                     figure.savefig(one, format='pdf')
                 pages.savefig(figure)
@@ -421,10 +419,8 @@ def _file_names(keys) -> dict[str, str]:
     names, taken = {}, {'all'}
     for key in keys:
         plain = ''.join(c if c.isalnum() or c in '-_.' else '_' for c in str(key))
-        names[key] = next(
-            n
-            for n in itertools.chain([plain], (f'{plain}-{i}' for i in itertools.count(2)))
-            if n.casefold() not in taken
-        )
+        numbered = (f'{plain}-{i}' for i in itertools.count(2))
+        free = (n for n in itertools.chain([plain], numbered) if n.casefold() not in taken)
+        names[key] = next(free)
         taken.add(names[key].casefold())
     return names
