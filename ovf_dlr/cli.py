@@ -161,9 +161,8 @@ def run(
     "Run the whole study: every stage, every table and figure, one model per backbone."
     from ovf_dlr.files import data_folder
     from ovf_dlr.gallery import write_index
-    from ovf_dlr.pipeline import STAGES, depends_on_backbone
     from ovf_dlr.reporting import write_artefacts
-    from ovf_dlr.study import Study
+    from ovf_dlr.study import Comparison, Study
 
     start = time.perf_counter()
     with clear_errors(), ExitStack() as held:
@@ -200,9 +199,12 @@ def run(
             studies = _begun(settings, out, open_, client, held)
         if any(map(_other_radiographs, studies)):
             _forget_drawn(settings, out)
-        for s in studies:
-            _compute(s, filter(depends_on_backbone, STAGES))
-            write_artefacts(s)
+        for study in studies:
+            _compute(study, filter(Study.depends_on_backbone, Study.stages()))
+            write_artefacts(study)
+        if len(studies) > 1:
+            both = Comparison(settings, None, out, n_jobs, listen=_listener('comparison'))
+            _compute(both, Comparison.stages().keys() - Study.stages().keys())
         if reports:
             _forget_drawn(settings, out)
             _reports(settings, out, studies[0].n_jobs)

@@ -6,7 +6,6 @@
 __all__ = ['TRUSTED', 'Model', 'Scores']
 
 # %% ../nbs/53_model.ipynb #c004
-import hashlib
 import itertools
 import json
 import warnings
@@ -199,7 +198,7 @@ class Model:
         return sorted(map(str, self.combat.centers_))
 
     def _read_like(self, table):
-        "A table whose radiographs are read as those of the training were, unless it says otherwise."
+        "A table whose radiographs are read as those of the training, unless it has its own rules."
         choices = reading_choices(self.card['spacing'], voi_lut=self.card['voi_lut'])
         return table.assign(**{k: v for k, v in choices.items() if k not in table})
 
@@ -228,8 +227,8 @@ class Model:
         if self.combat.mode == 'pooled' and new:
             raise ValueError(
                 f'the model knows the centers {", ".join(self.centers)} only, not '
-                f'{", ".join(new)}: under protocol `paper` ComBat is fitted on all centers at once. '
-                'Make it with protocol `strict` if it is to score new ones'
+                f'{", ".join(new)}: under protocol `paper` ComBat is fitted on all centers '
+                'together. Make it with protocol `strict` if it is to score new ones'
             )
         if second is None and len(self.networks) > 1:
             raise ValueError(
@@ -400,7 +399,7 @@ class Scores:
         return _page(self, key, next(self.cases([key]))[1])
 
     def write(self, folder: str | Path, progress: bool = False) -> list[Path]:
-        "Write `ID.pdf` and `ID.html` for each vertebra, and `all.pdf`, each complete or not at all."
+        "Write `ID.pdf` and `ID.html` for each vertebra, and `all.pdf`."
         folder, made, names = Path(folder), [], _file_names(self.table.index)
         with atomic_write(folder / 'all.pdf') as new, PdfPages(new) as pages:
             for key, cases in self.cases(progress=progress):

@@ -12,7 +12,7 @@ import shutil
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -60,7 +60,7 @@ def _compute(study, names):
 # %% ../nbs/64_running.ipynb #c006
 def _jobs(settings, out):
     "Every report of a run as (report, folder, parameters): the cohort's, each backbone's, the comparison of two, the paper's numbers."
-    from ovf_dlr.pipeline import run_folder
+    from ovf_dlr.sources import run_folder
     from ovf_dlr.reporting import REPORTS
 
     base = dict(params=str(Path(out) / 'settings.yml'))
@@ -124,10 +124,6 @@ def _reports(settings, out, n_jobs):
         console.print(f'  [green]done[/] {"report":12} {title:45} {seconds:7.1f} s')
 
 # %% ../nbs/64_running.ipynb #c008
-def _plain(settings) -> dict:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()}
-
-
 def _others_in(out) -> list[str]:
     "What a folder holds, but for what a killed run was in the middle of writing."
     from ovf_dlr.files import SCRATCH
@@ -143,7 +139,9 @@ def _others_in(out) -> list[str]:
 
 def _refuse_other(settings, out):
     "Raise `ValueError` if the run's folder holds a run with other settings."
-    path, mine = Path(out) / 'settings.yml', _plain(settings)
+    from ovf_dlr.settings import plain_settings
+
+    path, mine = Path(out) / 'settings.yml', plain_settings(settings)
     if not path.is_file() and (others := _others_in(Path(out))):
         raise ValueError(
             f"'{out}' holds files that are of no run ({', '.join(others[:5])}); name a new folder with --out"
@@ -177,19 +175,20 @@ def _alone(out):
         (out / '.lock').unlink(missing_ok=True)
 
 
-def _claim(settings, out):
+def _write_settings(settings, out):
     "Write the settings into the run's folder."
     from ovf_dlr.files import atomic_write, remove_scratch
+    from ovf_dlr.settings import plain_settings
 
     remove_scratch(out)
     with atomic_write(Path(out) / 'settings.yml') as new:
-        new.write_text(yaml.safe_dump(_plain(settings), sort_keys=False))
+        new.write_text(yaml.safe_dump(plain_settings(settings), sort_keys=False))
 
 # %% ../nbs/64_running.ipynb #c010
 def _begun(settings, out, open_, client, held) -> list:  # a study of each backbone
     "Everything that can be refused, in order of its cost, before anything is written; then what all backbones share. `held` keeps the folder's lock."
     from ovf_dlr.cluster import check_paths
-    from ovf_dlr.pipeline import STAGES, depends_on_backbone
+    from ovf_dlr.study import Study
 
     shared = open_(None, client=client)
     console.print(
@@ -205,6 +204,6 @@ def _begun(settings, out, open_, client, held) -> list:  # a study of each backb
     if shared.second:
         shared.second.inspection
     held.enter_context(_alone(out))
-    _claim(settings, out)
-    _compute(shared, [n for n in STAGES if not depends_on_backbone(n)])
+    _write_settings(settings, out)
+    _compute(shared, [n for n in Study.stages() if not Study.depends_on_backbone(n)])
     return studies

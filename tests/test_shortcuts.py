@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ovf_dlr.auc import macro_auc
-from ovf_dlr.running import _claim as _claim_folder
+from ovf_dlr.running import _write_settings
 from ovf_dlr.settings import read_settings
 from ovf_dlr.shortcuts import _claim
 from ovf_dlr.study import Study, permuted_run
@@ -116,7 +116,7 @@ def test_the_permuted_control_is_found_beside_its_run_and_no_other(tmp_path):
     study = Study(plain, 'random', tmp_path / 'smoke')
     assert permuted_run(study) is None
     control = replace(plain, name='smoke-permuted', permuted=0)
-    _claim_folder(control, tmp_path / 'smoke-permuted')
+    _write_settings(control, tmp_path / 'smoke-permuted')
     assert permuted_run(study).settings == control
-    _claim_folder(replace(control, epochs=2), tmp_path / 'smoke-permuted')  # another study's
+    _write_settings(replace(control, epochs=2), tmp_path / 'smoke-permuted')  # another study's
     assert permuted_run(study) is None
