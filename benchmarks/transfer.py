@@ -1,10 +1,11 @@
-"""Fine-tuning at the size of the paper: 712 crops of 224 px, 30 epochs, ResNet-50, with embeddings of all crops afterwards.
+"""Fine-tuning at the size of the paper: 712 crops of 224 px, 30 epochs, ResNet-50; and embeddings.
 
     .venv/bin/python -P benchmarks/transfer.py                          # on a GPU if there is one
     .venv/bin/python -P benchmarks/transfer.py --epochs 1 --size 64     # a taste of it on a CPU
 
-Crops are noise (time does not depend on what they show) and the backbone is random (nor on the weights). Besides the whole time it says how much of it
-went into preparing batches, which should be next to nothing, and, with --plain, how the same training fares without mixed precision.
+Crops are noise (time does not depend on what they show) and the backbone is random (nor on the
+weights). Besides the time in all, the benchmark prints how much of it went into preparing batches,
+which should be next to nothing, and, with --plain, the same training without mixed precision.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from ovf_dlr import transfer
-from ovf_dlr.training import ArrayLoader, Training
+from ovf_dlr.training import ArrayLoader, Execution, Training, TrainingRows
 from ovf_dlr.transfer import fine_tune
 
 
@@ -52,7 +53,7 @@ if __name__ == '__main__':
     a = parser.parse_args()
     rng = np.random.default_rng(0)
     crops, labels = rng.random((a.n, a.size, a.size), dtype=np.float32), np.arange(a.n) % 3
-    device = transfer._device(a.device)
+    rows, device = TrainingRows(crops, labels), transfer._device(a.device)
     name = (
         torch.cuda.get_device_name()
         if device.startswith('cuda')
@@ -63,14 +64,16 @@ if __name__ == '__main__':
     for mixed in (True, False) if a.plain else (True,):
         settings = Training(epochs=a.epochs, augment=True, mixed_precision=mixed)
         network, seconds = timed(
-            lambda: fine_tune(crops, labels, 'random', settings=settings, device=device)
+            lambda: fine_tune(rows, 'random', settings=settings, run=Execution(device=device))
         )
         _, embedding = timed(lambda: network.embed(crops, device=device))
         share = loading(crops, labels, settings) * a.epochs / seconds
         key = 'mixed precision' if mixed and device.startswith('cuda') else 'single precision'
         found[key] = dict(seconds=seconds, embedding=embedding, loading_share=share)
         print(
-            f'{key:16} {seconds:8.1f} s fine-tuning ({seconds / a.epochs / a.n * 1000:.2f} ms per crop and epoch), {share:.0%} of it preparing batches; {embedding:.1f} s embedding'
+            f'{key:16} {seconds:8.1f} s fine-tuning '
+            f'({seconds / a.epochs / a.n * 1000:.2f} ms per crop and epoch), '
+            f'{share:.0%} of it preparing batches; {embedding:.1f} s embedding'
         )
     if a.json:
         with open(a.json, 'w') as file:

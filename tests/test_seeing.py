@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ovf_dlr.attention import _class_maps, activation_map, occlusion_map
-from ovf_dlr.training import N_CLASSES, Training
+from ovf_dlr.training import N_CLASSES, Execution, Training, TrainingRows
 from ovf_dlr.transfer import fine_tune
 
 attr = pytest.importorskip(
@@ -29,11 +29,10 @@ def crops():
 @pytest.fixture(scope='module', params=['random:resnet18', 'random:shufflenet_v2_x0_5'])
 def network(request, crops):
     return fine_tune(
-        crops,
-        np.arange(N) % N_CLASSES,
+        TrainingRows(crops, np.arange(N) % N_CLASSES),
         request.param,
         settings=Training(epochs=1, batch_size=2, lr_backbone=1e-3, threads=1),
-        device='cpu',
+        run=Execution(device='cpu'),
     )
 
 
@@ -97,7 +96,8 @@ def test_activation_maps_are_grad_cam_enlarged(network, crops, target):
 
 @pytest.mark.parametrize('window', [32, 48])
 def test_occlusion_maps_are_captums(network, crops, window):
-    "captum too averages over the windows that cover a pixel. Windows that do not fit it cuts off, and ours moves back: these fit."
+    """captum too averages over the windows that cover a pixel. It cuts off windows that do not fit,
+    and ours moves them back: these fit."""
     assert (SIZE - window) % (window // 2) == 0
     few, target = torch.from_numpy(crops[:2]), [1, 2]
     grey = few.mean((1, 2), keepdim=True).expand_as(few)

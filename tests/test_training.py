@@ -23,7 +23,8 @@ EPOCHS, FOLDS = 3, 2
 
 
 def toy_cohort(noise=0):
-    "48 training vertebrae of 24 patients and 6 internal ones, with their crops; `noise` redraws the internal ones, pixels and classes."
+    """48 training vertebrae of 24 patients and 6 internal ones, with their crops; `noise` draws the
+    internal ones again, pixels and classes."""
     ids = [f'V{i:02}' for i in range(54)]
     table = pd.DataFrame(
         dict(
@@ -54,7 +55,7 @@ def toy_study(folder, noise=0, epochs=EPOCHS, **training):
     )
     study = Study(settings, 'random:resnet18', out=folder / 'results', n_jobs=1)
     study.cache = folder / 'cache'
-    study._values.update(zip(('cohort', 'crops'), toy_cohort(noise)))
+    study._values.update(zip(('cohort', 'crops'), toy_cohort(noise), strict=True))
     return study
 
 
@@ -99,7 +100,7 @@ def plain(tmp_path_factory):
 
 
 def test_a_run_killed_while_it_trains_goes_on_bit_by_bit(tmp_path):
-    killed, whole = tmp_path / 'killed', tmp_path / 'whole'
+    killed, finished = tmp_path / 'killed', tmp_path / 'finished'
     killed.mkdir()
     unfinished = killed / 'cache' / 'unfinished'
     for after in (
@@ -120,7 +121,9 @@ def test_a_run_killed_while_it_trains_goes_on_bit_by_bit(tmp_path):
     assert len(epochs) == len(set(epochs)) == EPOCHS * (1 + FOLDS), (
         'an epoch was trained twice, or never'
     )
-    there, here = (toy_study(f, keep_best=True, augment=True, dropout=0.2) for f in (killed, whole))
+    there, here = (
+        toy_study(f, keep_best=True, augment=True, dropout=0.2) for f in (killed, finished)
+    )
     assert (
         same_tensors(there.network, here.network)
         and there.network.history.equals(here.network.history)
@@ -181,29 +184,25 @@ def test_the_internal_set_has_no_say_in_the_epoch(tmp_path):
 def test_every_fold_chooses_its_epoch_without_the_patients_it_embeds(monkeypatch):
     trained, plain_fine_tune = [], transfer.fine_tune
 
-    def watched(crops, labels, *args, patient_id, **kw):
-        trained.append(
-            (patient_id, plain_fine_tune(crops, labels, *args, patient_id=patient_id, **kw))
-        )
+    def watched(rows, *args, **kw):
+        trained.append((rows.patient_id, plain_fine_tune(rows, *args, **kw)))
         return trained[-1][1]
 
     monkeypatch.setattr(transfer, 'fine_tune', watched)
     cohort, crops = toy_cohort()
     v = cohort.vertebrae[cohort.vertebrae.split == 'train']
-    patients, labels = v.patient_id.to_numpy(), v.fracture_class.to_numpy()
+    patient_id, labels = v.patient_id.to_numpy(), v.fracture_class.to_numpy()
     transfer.cross_fit_embeddings(
-        np.stack(list(crops[v.index])),
-        labels,
-        patients,
+        transfer.TrainingRows(np.stack(list(crops[v.index])), labels, patient_id),
         'random:resnet18',
         settings=transfer.Training(epochs=2, keep_best=True, threads=1),
         folds=FOLDS,
     )
     assert len(trained) == FOLDS
     for (fitted, network), (_, held) in zip(
-        trained, transfer._patient_folds(labels, patients, FOLDS, 0)
+        trained, transfer._patient_folds(labels, patient_id, FOLDS, 0), strict=True
     ):
-        assert not set(fitted) & set(patients[held])
+        assert not set(fitted) & set(patient_id[held])
         assert (
             network.card['n'] + network.card['n_valid'] == len(fitted) == len(v) - len(held)
             and network.card['kept_epoch']

@@ -1,4 +1,4 @@
-"Every broken weight file, told apart by name; what a notebook shows of good ones is in nbs/11_weights.ipynb."
+"Every broken weight file has a message of its own; nbs/28_weights.ipynb shows good files."
 
 import dataclasses
 import gzip
@@ -36,7 +36,7 @@ from ovf_dlr.backbones import (
 )
 from ovf_dlr.network_figures import stages
 from ovf_dlr.own_weights import add_weights, list_weights, verify_weights
-from ovf_dlr.training import Training
+from ovf_dlr.training import Training, TrainingRows
 from ovf_dlr.transfer import Network, cross_fit_embeddings, fine_tune
 from ovf_dlr.weights import find_weights, load_body, read_weights, weights_format, weights_sha256
 
@@ -70,7 +70,7 @@ def fails(match, path):
     return str(e.value)
 
 
-# --- files that are no weight files -------------------------------------------------------------------------------
+# --- files that are no weight files
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_tar_of_torch_before_2017(tmp_path):
     assert 'resnet50-0676ba61.pth' in fails('before 2017', path)
 
 
-# --- weight files cut short ---------------------------------------------------------------------------------------
+# --- weight files cut short
 
 
 @pytest.mark.parametrize('keep', [0.001, 0.5, 0.999])
@@ -154,7 +154,7 @@ def test_truncated_hdf5(tmp_path):
 
 
 def test_damaged_inside_torch_zip(saved, state):
-    "A flipped block in the middle of an otherwise whole file must not become weights."
+    "A flipped block in the middle of an otherwise complete file must not become weights."
     path = saved(state)
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 2] = (
@@ -166,7 +166,7 @@ def test_damaged_inside_torch_zip(saved, state):
         read_weights(path)
 
 
-# --- pickles ------------------------------------------------------------------------------------------------------
+# --- pickles
 
 
 class Bomb:
@@ -196,7 +196,7 @@ def test_legacy_pickle_of_good_weights_is_read(saved, state):
     assert len(read_weights(saved(state, _use_new_zipfile_serialization=False))) == 265
 
 
-# --- tensors that are not a ResNet-50 -----------------------------------------------------------------------------
+# --- tensors that are not a ResNet-50
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_radimagenet_classifier_head_is_ignored_and_names_are_needed(saved, stat
     fails('layer1.0.conv1.weight', saved(shifted))
 
 
-# --- Keras --------------------------------------------------------------------------------------------------------
+# --- Keras
 
 
 @pytest.fixture
@@ -279,7 +279,8 @@ def keras(tmp_path, state):
             layer = 'conv1_conv' if stem == 'conv1' else 'conv1_bn'
         else:
             kind = 'conv' if 'conv' in stem or stem.endswith('downsample.0') else 'bn'
-            layer = f'conv{int(parts[0][-1]) + 1}_block{int(parts[1]) + 1}_{0 if "downsample" in stem else parts[2][-1]}_{kind}'
+            part = 0 if 'downsample' in stem else parts[2][-1]
+            layer = f'conv{int(parts[0][-1]) + 1}_block{int(parts[1]) + 1}_{part}_{kind}'
         a = v.float().numpy()
         leaf = ('kernel' if a.ndim == 4 else 'gamma') if weight == 'weight' else inverse[weight]
         layers[layer, leaf] = a.transpose(2, 3, 1, 0) if a.ndim == 4 else a
@@ -335,7 +336,7 @@ def test_keras_other_network(tmp_path):
     fails('(?s)no named tensors|lack 265', path)
 
 
-# --- the right file under the wrong name --------------------------------------------------------------------------
+# --- the right file under the wrong name
 
 
 def test_keras_file_under_torch_name(keras):
@@ -360,7 +361,7 @@ def test_unknown_file_warns_with_both_hashes(saved, state):
         load_body('radimagenet', saved(state))
 
 
-# --- finding ------------------------------------------------------------------------------------------------------
+# --- finding
 
 
 def test_places_in_order(tmp_path, monkeypatch):
@@ -406,12 +407,12 @@ def test_no_internet_says_what_to_put_where(tmp_path, monkeypatch, error):
             assert part in str(e.value)
 
 
-# --- downloads, from a server of our own: there is no internet where these tests run ---------------------------------
+# --- downloads, from a server of our own: there is no internet where these tests run
 
 
 @pytest.fixture
 def server():
-    "An HTTP server of one file that can break off in the middle; `asked` lists the first bytes asked for."
+    "An HTTP server of one file that can break off; `requested` lists the first bytes requested."
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def head(self):
@@ -435,7 +436,7 @@ def server():
             if not re.search(r'\.pth?$', self.path):
                 return self.send_error(404)
             rest = self.head()
-            self.server.asked.append(len(self.server.content) - len(rest))
+            self.server.requested.append(len(self.server.content) - len(rest))
             cut, self.server.cuts = self.server.cuts > 0, self.server.cuts - 1
             self.wfile.write(rest[: len(rest) // 2] if cut else rest)
             if cut:
@@ -445,7 +446,7 @@ def server():
             pass
 
     s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    s.content, s.cuts, s.asked, s.etag = os.urandom(3_000_000), 0, [], ''
+    s.content, s.cuts, s.requested, s.etag = os.urandom(3_000_000), 0, [], ''
     s.url = f'http://127.0.0.1:{s.server_port}'
     threading.Thread(target=s.serve_forever, daemon=True).start()
     yield s
@@ -487,8 +488,8 @@ def test_a_download_shows_a_bar_and_is_found_again(name, fetch, server, tmp_path
     path = fetch(name)
     assert path.read_bytes() == server.content
     assert '100%' in capfd.readouterr().err
-    asked = len(server.asked)
-    assert fetch(name) == path and len(server.asked) == asked, 'it was fetched again'
+    requested = len(server.requested)
+    assert fetch(name) == path and len(server.requested) == requested, 'it was fetched again'
     assert _files(tmp_path / 'w') == [BACKBONES[name].filename]
 
 
@@ -511,7 +512,7 @@ def test_a_broken_hub_download_goes_on(fetch, server, tmp_path, monkeypatch):
         assert _files(tmp_path / 'w') == []
         path = fetch('radimagenet')
     assert path.read_bytes() == server.content
-    assert server.asked[0] == 0 and 0 < server.asked[1] < len(server.content), (
+    assert server.requested[0] == 0 and 0 < server.requested[1] < len(server.content), (
         'it began again instead of going on'
     )
 
@@ -542,7 +543,7 @@ def test_what_the_hub_has_fetched_before_is_found(tmp_path, monkeypatch):
     assert find_weights('radimagenet', folder=tmp_path / 'w', download=False) == file
 
 
-# --- weights of one's own -------------------------------------------------------------------------------------------
+# --- weights of one's own
 
 
 @pytest.fixture(scope='module')
@@ -571,9 +572,8 @@ def test_a_file_of_the_user_runs_like_a_backbone(home, saved, eighteen):
         licence='ours',
     )
     crops = np.random.default_rng(0).random((6, 32, 32), dtype='float32')
-    network = fine_tune(
-        crops, [0, 1, 2, 0, 1, 2], 'spine-ct', settings=Training(epochs=0, threads=1)
-    )
+    rows = TrainingRows(crops, [0, 1, 2, 0, 1, 2])
+    network = fine_tune(rows, 'spine-ct', settings=Training(epochs=0, threads=1))
     assert network.card['architecture'] == 'resnet18' and network.card['lineage'] == 'CT'
     assert torch.equal(network.model.body.conv1.weight, eighteen['conv1.weight'])
     np.testing.assert_allclose(
@@ -584,7 +584,9 @@ def test_a_file_of_the_user_runs_like_a_backbone(home, saved, eighteen):
 def test_a_network_opens_where_its_backbone_is_unknown(home, saved, eighteen, tmp_path):
     add_weights('spine-ct', saved(eighteen, 'mine.pth'), 'resnet18', mean=0.3, std=0.5)
     crops = np.random.default_rng(0).random((4, 32, 32), dtype='float32')
-    network = fine_tune(crops, [0, 1, 2, 0], 'spine-ct', settings=Training(epochs=1, threads=1))
+    network = fine_tune(
+        TrainingRows(crops, [0, 1, 2, 0]), 'spine-ct', settings=Training(epochs=1, threads=1)
+    )
     folder = network.save(tmp_path / 'network')
     shutil.rmtree(home)
     assert np.array_equal(Network.load(folder).predict(crops), network.predict(crops))
@@ -640,7 +642,7 @@ def test_unsafe_names(home, saved, eighteen, name, tmp_path):
         (dict(mean=0.5, std=0.5, architecture='resnet17'), 'did you mean'),
     ],
 )
-def test_nothing_is_added_that_is_not_whole(home, saved, eighteen, how, words):
+def test_nothing_is_added_that_is_not_complete(home, saved, eighteen, how, words):
     with pytest.raises(WeightsError, match=words):
         add_weights('mine', saved(eighteen, 'mine.pth'), **(dict(architecture='resnet18') | how))
     assert not list(home.iterdir())
@@ -718,7 +720,7 @@ def test_a_foreign_card_spoils_its_own_line_only(home, card):
     assert get_backbone('imagenet').lineage == 'imagenet'
 
 
-# --- other architectures --------------------------------------------------------------------------------------------
+# --- other architectures
 
 
 def test_one_of_each_family_has_maps_and_keeps_its_names():
@@ -802,24 +804,22 @@ def test_without_batch_normalisation_there_is_none_to_freeze(home, saved):
     add_weights('mine', saved(moved, 'c.pth'), 'convnext_tiny', mean=0.5, std=0.5)
     crops = np.random.default_rng(0).random((4, 32, 32), dtype='float32')
     with pytest.raises(ValueError, match='no batch normalisation'):
-        fine_tune(crops, [0, 1, 2, 0], 'mine', settings=Training(epochs=1, freeze_bn=True))
+        fine_tune(
+            TrainingRows(crops, [0, 1, 2, 0]), 'mine', settings=Training(epochs=1, freeze_bn=True)
+        )
 
 
 def test_resnet18_end_to_end(tmp_path):
-    crops, labels = (
-        np.random.default_rng(0).random((12, 32, 32), dtype='float32'),
-        np.arange(12) % 3,
-    )
+    crops = np.random.default_rng(0).random((12, 32, 32), dtype='float32')
+    rows = TrainingRows(crops, np.arange(12) % 3, np.arange(12) // 2)
     how = dict(settings=Training(epochs=1, threads=1))
-    network = fine_tune(crops, labels, 'random:resnet18', **how)
+    network = fine_tune(rows, 'random:resnet18', **how)
     assert (
         network.embed(crops).shape == (12, 512)
         and network.predict(crops).shape == (12, 3)
         and activation_map(network, crops).shape == crops.shape
     )
-    assert cross_fit_embeddings(
-        crops, labels, np.arange(12) // 2, 'random:resnet18', folds=2, **how
-    ).shape == (12, 512)
+    assert cross_fit_embeddings(rows, 'random:resnet18', folds=2, **how).shape == (12, 512)
     same = Network.load(network.save(tmp_path / 'n'))
     assert (
         np.array_equal(same.embed(crops), network.embed(crops))
@@ -842,9 +842,8 @@ def test_timm_is_named_where_it_is_missing(monkeypatch):
 def test_timm(home, saved, tmp_path):
     timm = pytest.importorskip('timm', reason='optional: pip install timm')
     crops = np.random.default_rng(0).random((4, 32, 32), dtype='float32')
-    network = fine_tune(
-        crops, [0, 1, 2, 0], 'random:timm:resnet10t', settings=Training(epochs=1, threads=1)
-    )
+    rows = TrainingRows(crops, [0, 1, 2, 0])
+    network = fine_tune(rows, 'random:timm:resnet10t', settings=Training(epochs=1, threads=1))
     assert network.embed(crops).shape == (4, 512)
     assert np.array_equal(
         Network.load(network.save(tmp_path / 'n')).predict(crops), network.predict(crops)
@@ -877,16 +876,20 @@ def test_training_never_falls_back_to_random(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
     crops = np.random.default_rng(0).random((4, 32, 32), dtype='float32')
     with pytest.raises(WeightsError, match='put them at'):
-        fine_tune(crops, [0, 1, 2, 0], 'radimagenet-keras', settings=Training(epochs=1))
+        fine_tune(
+            TrainingRows(crops, [0, 1, 2, 0]), 'radimagenet-keras', settings=Training(epochs=1)
+        )
 
 
-# --- saved networks -----------------------------------------------------------------------------------------------
+# --- saved networks
 
 
 @pytest.fixture(scope='module')
 def network():
     crops = np.random.default_rng(0).random((4, 32, 32), dtype='float32')
-    return fine_tune(crops, [0, 1, 2, 0], 'random', settings=Training(epochs=0, threads=1))
+    return fine_tune(
+        TrainingRows(crops, [0, 1, 2, 0]), 'random', settings=Training(epochs=0, threads=1)
+    )
 
 
 @pytest.fixture
@@ -945,7 +948,7 @@ def test_tensors_of_another_network(folder, network):
     refused(folder, 'head.bias')
 
 
-def test_a_failed_save_leaves_the_old_network_whole(network, folder, monkeypatch):
+def test_a_failed_save_leaves_the_old_network_as_it_was(network, folder, monkeypatch):
     def full(*args, **kwargs):
         raise OSError('no space left on device')
 
