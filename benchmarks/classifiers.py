@@ -1,14 +1,19 @@
-"""All eight classifiers at the size of the demonstration: seconds each, against plain scikit-learn's grid search; by successive halving; with one process and two. And how well calibrated they are.
+"""All eight classifiers at the size of the demonstration: seconds each, and calibration.
 
     .venv/bin/python benchmarks/classifiers.py                  # full grids, 205 rows; minutes
-    .venv/bin/python benchmarks/classifiers.py --rows 60 --grid small    # a quick look whether all of it runs
-    .venv/bin/python benchmarks/classifiers.py --calibration 6  # six cohorts of 60, 200 and 600 rows; many minutes
+    .venv/bin/python benchmarks/classifiers.py --rows 60 --grid small    # quick: does all of it run
+    .venv/bin/python benchmarks/classifiers.py --calibration 6  # cohorts of 60, 200 and 600 rows
 
-The rival is `GridSearchCV` of the same pipelines and grids, with the same folds and the same measure, refitted once: what a script of twenty lines would do. Ours adds the checks and the calibration, three more fits of the candidate that won.
-Each line is measured one after the other in the same run. Processor seconds (of this process and, with `--jobs 1`, all of them) count other work on the machine little, wall-clock seconds much.
+Seconds are compared with plain scikit-learn's grid search, with one process and two, and by
+successive halving. The rival is `GridSearchCV` of the same pipelines and grids, with the same folds
+and the same measure, refitted once: what a script of twenty lines would do. Ours adds the checks
+and the calibration, three more fits of the candidate that won. Each line is measured one after the
+other in the same run. Processor seconds (of this process and, with `--jobs 1`, all of them) count
+other work on the machine little, wall-clock seconds much. Calibration takes many minutes.
 """
 
 import argparse
+import itertools
 import json
 import os
 import time
@@ -30,6 +35,7 @@ from ovf_dlr.classifiers import (
     CLASSES,
     CLASSIFIERS,
     PatientCalibration,
+    Tuning,
     macro_auc_score,
     mean_auc,
     search,
@@ -50,23 +56,26 @@ MIDDLING = {  # one candidate of each grid
 
 
 def simulated(n, seed, p=16):
-    "(n, p) features, classes in the study's proportions, patients: three vertebrae in two, with half of their variance in common."
+    """(n, p) features, classes in the study's proportions, and the patient of each row.
+
+    Three vertebrae in two patients, with half of their variance in common.
+    """
     rng = np.random.default_rng(seed)
-    who = np.sort(rng.integers(0, n * 2 // 3, n))
-    Z = (rng.normal(size=(who.max() + 1, p))[who] + rng.normal(size=(n, p))) / np.sqrt(2)
+    patient_id = np.sort(rng.integers(0, n * 2 // 3, n))
+    patients = rng.normal(size=(patient_id.max() + 1, p))
+    Z = (patients[patient_id] + rng.normal(size=(n, p))) / np.sqrt(2)
     trend, middle = 0.5 * Z[:, :4].sum(1) + 0.35 * Z[:, 0] * Z[:, 1], 0.6 * Z[:, 4:7].sum(1)
-    y = (np.c_[-trend, middle - 0.1, trend + 0.3 * Z[:, 7] - 2.2] + rng.gumbel(size=(n, 3))).argmax(
-        1
-    )
-    return pd.DataFrame(Z).add_prefix('f'), y, who
+    scores = np.c_[-trend, middle - 0.1, trend + 0.3 * Z[:, 7] - 2.2]
+    y = (scores + rng.gumbel(size=(n, 3))).argmax(1)
+    return pd.DataFrame(Z).add_prefix('f'), y, patient_id
 
 
 # Seconds
 
 
-def rival(name, X, y, who, grid, n_jobs):
+def rival(name, X, y, patient_id, grid, n_jobs):
     "Plain scikit-learn."
-    folds = patient_folds(y, who, 5, 0)
+    folds = patient_folds(y, patient_id, 5, 0)
     return GridSearchCV(
         CLASSIFIERS[name].make(0),
         CLASSIFIERS[name].candidates(grid),
@@ -85,20 +94,25 @@ def timed(work):
 
 def seconds(rows, grid, n_jobs):
     "One row per classifier: what each way takes."
-    X, y, who = simulated(rows, 0)
+    X, y, patient_id = simulated(rows, 0)
+
+    def ours(name, **rules):
+        "The search of this package."
+        return search(name, X, y, patient_id, n_jobs=n_jobs, tuning=Tuning(**rules))
+
     ways = {
-        'scikit-learn': lambda name: rival(name, X, y, who, grid, n_jobs),
-        'here': lambda name: search(name, X, y, who, n_jobs=n_jobs, grid=grid),
-        'halving': lambda name: search(name, X, y, who, n_jobs=n_jobs, grid=grid, tuning='halving'),
+        'scikit-learn': lambda name: rival(name, X, y, patient_id, grid, n_jobs),
+        'here': lambda name: ours(name, grid=grid),
+        'halving': lambda name: ours(name, grid=grid, tuning='halving'),
     }
     for name in ('LR', 'XGBoost'):  # workers and libraries are up before the clock starts
-        search(name, X, y, who, n_jobs=n_jobs, grid='small')
+        ours(name, grid='small')
     found = {}
     for name in CLASSIFIERS:
         found[name] = {
             f'{way}, {unit}': s
             for way, work in ways.items()
-            for unit, s in zip(('wall', 'cpu'), timed(lambda: work(name)))
+            for unit, s in zip(('wall', 'cpu'), timed(lambda: work(name)), strict=True)
         }
         print(f'{name:11}' + '  '.join(f'{k} {v:.1f}' for k, v in found[name].items()), flush=True)
     return pd.DataFrame(found).T
@@ -107,15 +121,14 @@ def seconds(rows, grid, n_jobs):
 # Calibration
 
 
-def spoken(model, X):
-    return (
-        model.predict_proba(X)
-        if hasattr(model, 'predict_proba')
-        else softmax(model.decision_function(X), axis=1)
-    )
+def predicted(model, X):
+    "Probabilities, or the softmax of decision values."
+    if hasattr(model, 'predict_proba'):
+        return model.predict_proba(X)
+    return softmax(model.decision_function(X), axis=1)
 
 
-def judged(truth, P):
+def measures(truth, P):
     "Brier score, AUC, calibration error, and slope and shift of class 2."
     by_class = [calibration(truth == k, P[:, k]) for k in CLASSES]
     return dict(
@@ -127,35 +140,69 @@ def judged(truth, P):
     )
 
 
-def probabilities_judged(cohorts, sizes=(60, 200, 600)):
-    "One row per size, cohort, classifier, weights and way, judged on 3,000 rows of others."
+def three_ways(model, X, y, patient_id):
+    "The model fitted without calibration, with scikit-learn's and with ours."
+    folds = patient_folds(y, patient_id, 3)
+    platt = CalibratedClassifierCV(clone(model), cv=folds, ensemble=False)
+    return {
+        'uncalibrated': clone(model).fit(X, y),
+        'Platt': platt.fit(X, y),
+        'here': PatientCalibration(clone(model)).fit(X, y, patient_id),
+    }
+
+
+def middling_models():
+    "Name, weights and a model for each classifier, without and with balanced weights."
+    for name, c in CLASSIFIERS.items():
+        for weights in c.grid.get('model__class_weight', [None]):
+            model = c.make(0).set_params(**{f'model__{k}': v for k, v in MIDDLING[name].items()})
+            if weights:
+                model.set_params(model__class_weight=weights)
+            yield name, weights or '', model
+
+
+def calibration_by_way(cohorts, sizes=(60, 200, 600)):
+    "One row per size, cohort, classifier, weights and way, evaluated on 3,000 rows of others."
     (other, truth, _), found = simulated(3000, 999), []
-    for n in sizes:
-        for seed in range(cohorts):
-            X, y, who = simulated(n, seed)
-            ways = {
-                'as it speaks': lambda m: m.fit(X, y),
-                'Platt': lambda m: CalibratedClassifierCV(
-                    m, cv=patient_folds(y, who, 3), ensemble=False
-                ).fit(X, y),
-                'here': lambda m: PatientCalibration(m).fit(X, y, who),
-            }
-            for name, c in CLASSIFIERS.items():
-                for weights in c.grid.get('model__class_weight', [None]):
-                    bare = c.make(0).set_params(
-                        **{f'model__{k}': v for k, v in MIDDLING[name].items()},
-                        **({'model__class_weight': weights} if weights else {}),
-                    )
-                    for way, fit in ways.items():
-                        found.append(
-                            dict(n=n, seed=seed, classifier=name, weights=weights or '', way=way)
-                            | judged(truth, spoken(fit(clone(bare)), other))
-                        )
-            print(f'{n} rows, cohort {seed + 1} of {cohorts}', flush=True)
+    for n, seed in itertools.product(sizes, range(cohorts)):
+        cohort = simulated(n, seed)
+        for name, weights, model in middling_models():
+            for way, fitted in three_ways(model, *cohort).items():
+                names = dict(n=n, seed=seed, classifier=name, weights=weights, way=way)
+                found.append(names | measures(truth, predicted(fitted, other)))
+        print(f'{n} rows, cohort {seed + 1} of {cohorts}', flush=True)
     return pd.DataFrame(found)
 
 
+def report_calibration(found):
+    "Print one table per measure, and the means over all."
+    for what in ('brier', 'auc', 'ece', 'slope_2', 'intercept_2'):
+        wide = found.pivot_table(
+            index=['classifier', 'weights'], columns=['n', 'way'], values=what, sort=False
+        )
+        print(f'\n{what}\n{wide.round(3).to_string()}')
+    means = found.groupby(['n', 'way'])[['brier', 'auc', 'ece']].mean().round(3)
+    print(f'\nmean over all\n{means.to_string()}')
+
+
+def report_seconds(found):
+    "Print the seconds of each classifier, and their sums."
+    print(found.round(1).to_string(index=False))
+    for n, rows in found.groupby('jobs'):
+        total = rows.drop(columns=['classifier', 'jobs']).sum()
+        rival, here, halving = (
+            total[f'{way}, wall'] for way in ('scikit-learn', 'here', 'halving')
+        )
+        print(
+            f'{n} processes, all {len(rows)}, wall: scikit-learn {rival:.0f} s, '
+            f'here {here:.0f} s ({here / rival:.2f} times), '
+            f'halving {halving:.0f} s ({halving / rival:.2f} times); '
+            f'both backbones here {BACKBONES * here:.0f} s'
+        )
+
+
 def main():
+    "The command line."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--rows',
@@ -169,37 +216,21 @@ def main():
         '--calibration',
         type=int,
         metavar='COHORTS',
-        help='judge probabilities instead, with this many cohorts of each size',
+        help='evaluate probabilities instead, with this many cohorts of each size',
     )
     parser.add_argument('--json', type=Path, help='keep all that was measured')
     args = parser.parse_args()
     warnings.simplefilter('ignore')
     if args.calibration:
-        found = probabilities_judged(args.calibration)
-        for what in ('brier', 'auc', 'ece', 'slope_2', 'intercept_2'):
-            print(
-                f'\n{what}\n'
-                + found.pivot_table(
-                    index=['classifier', 'weights'], columns=['n', 'way'], values=what, sort=False
-                )
-                .round(3)
-                .to_string()
-            )
-        print(
-            '\nmean over all\n'
-            + found.groupby(['n', 'way'])[['brier', 'auc', 'ece']].mean().round(3).to_string()
-        )
+        found = calibration_by_way(args.calibration)
+        report_calibration(found)
     else:
         found = (
             pd.concat([seconds(args.rows, args.grid, n).assign(jobs=n) for n in args.jobs])
             .rename_axis('classifier')
             .reset_index()
         )
-        print(found.round(1).to_string(index=False))
-        for n, rows in found.groupby('jobs'):
-            total = rows.drop(columns=['classifier', 'jobs']).sum()
-            print(f"{n} processes, all {len(rows)}, wall: scikit-learn {total['scikit-learn, wall']:.0f} s, here {total['here, wall']:.0f} s ({total['here, wall'] / total['scikit-learn, wall']:.2f} times), "
-                  f"halving {total['halving, wall']:.0f} s ({total['halving, wall'] / total['scikit-learn, wall']:.2f} times); both backbones here {BACKBONES * total['here, wall']:.0f} s")  # fmt: skip
+        report_seconds(found)
     if args.json:
         args.json.write_text(json.dumps(json.loads(found.to_json(orient='records')), indent=1))
 
