@@ -209,7 +209,7 @@ class _Learning(_Harmonising):
     @stage('Fine-tuning')
     def network(self):
         "The network fine-tuned on the training rows."
-        from ovf_dlr.training import Run
+        from ovf_dlr.training import Execution
         from ovf_dlr.transfer import fine_tune
 
         options = self.settings.fine_tuning()
@@ -220,13 +220,13 @@ class _Learning(_Harmonising):
             self.backbone.path,
             options,
             valid,
-            Run(seed=self.settings.seed, progress=self.progress, resume=self.unfinished),
+            Execution(seed=self.settings.seed, progress=self.progress, resume=self.unfinished),
         )
 
     @stage('Average-pool embeddings')
     def embeddings(self) -> pd.DataFrame:
         "Deep features of every vertebra; those of training rows are out-of-fold if `strict`."
-        from ovf_dlr.training import Run
+        from ovf_dlr.training import Execution
         from ovf_dlr.transfer import cross_fit_embeddings
 
         v = self.cohort.vertebrae
@@ -238,7 +238,7 @@ class _Learning(_Harmonising):
                 self.backbone.path,
                 self.settings.fine_tuning(),
                 self.settings.cross_fit_folds,
-                Run(
+                Execution(
                     seed=self.settings.seed,
                     progress=self.progress,
                     resume=self.unfinished,
@@ -252,13 +252,13 @@ class _Learning(_Harmonising):
         "For each outer fold, embeddings by networks without its patients; None unless `nested`."
         if not self.settings.nested or self.settings.protocol == 'paper':
             return None
-        from ovf_dlr.training import Run
+        from ovf_dlr.training import Execution
         from ovf_dlr.transfer import cross_fit_embeddings
 
         rows, n_folds = training_crops(self.cohort, self.crops), self.settings.cross_fit_folds
         first_view = ~self.embeddings.columns.str.startswith(SECOND_VIEW)
         own = self.embeddings.loc[self.cohort.vertebrae.split == 'train', first_view]
-        run = Run(
+        run = Execution(
             seed=self.settings.seed,
             progress=self.progress,
             resume=self.unfinished,
@@ -301,7 +301,7 @@ class _Watching(_Learning):
     @stage('Search for a learning rate')
     def learning_rate_search(self) -> pd.DataFrame:
         "Loss of some batches as the learning rate grows, in a training that is thrown away."
-        from ovf_dlr.training import Run
+        from ovf_dlr.training import Execution
         from ovf_dlr.transfer import learning_rates
 
         return learning_rates(
@@ -310,7 +310,7 @@ class _Watching(_Learning):
             self.backbone.path,
             replace(self.settings.fine_tuning(), threads=1),
             steps=RATE_STEPS,
-            run=Run(seed=self.settings.seed),
+            run=Execution(seed=self.settings.seed),
         )
 
     @stage('Predictions of the network alone')
