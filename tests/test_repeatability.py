@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import binary_fill_holes, label
 
 from ovf_dlr.methods_text import _repeatability_methods
-from ovf_dlr.pipeline import _phantom
+from ovf_dlr.sources import phantom_manifest
 from ovf_dlr.preprocess import Case, load_cases, near
 from ovf_dlr.provenance import notes
 from ovf_dlr.radiomics import extract, extract_cohort
@@ -23,7 +23,7 @@ from ovf_dlr.repeatability import (
     reading,
     repeatability,
 )
-from ovf_dlr.selection import _repeatable
+from ovf_dlr.selection import repeatable_features
 from ovf_dlr.settings import read_settings
 from ovf_dlr.study import Study
 
@@ -173,7 +173,7 @@ def cohorts(data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('OVF_DLR_DATA', str(data))
         original, copies = (
-            _phantom('phantom:smoke', 'lateral', 0, False).parent,
+            phantom_manifest('phantom:smoke', 0).parent,
             tmp_path_factory.mktemp('once'),
         )
         for name in ('once', 'fewer'):

@@ -11,7 +11,7 @@ import pytest
 from ovf_dlr.fusion import SECOND_VIEW, feature_source
 from ovf_dlr.methods_text import _repeatability_methods, methods
 from ovf_dlr.model import Model
-from ovf_dlr.pipeline import _phantom
+from ovf_dlr.sources import phantom_manifest
 from ovf_dlr.provenance import notes
 from ovf_dlr.repeatability import plot_icc
 from ovf_dlr.settings import read_settings
@@ -61,7 +61,7 @@ def test_every_feature_is_tested_for_repeatability_in_its_own_view(study):
 def test_a_view_without_readings_is_told_apart_from_one_that_has_them(study, tmp_path):
     "Each view in its own way, in its own figure and in its own sentence; what was not assessed is not counted as repeatable."
     copy = tmp_path / 'once'
-    shutil.copytree(_phantom('phantom:smoke', 'anteroposterior', 0, False).parent, copy)
+    shutil.copytree(phantom_manifest('phantom:smoke', 0, 'anteroposterior').parent, copy)
     (copy / 'readings.csv').unlink()
 
     def asked(**more):
