@@ -7,7 +7,7 @@ READY   := $(VENV)/.ready
 UV      := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-heavy lab notebooks readme export hooks site clean
+.PHONY: help env reproduce check test test-heavy house guards lab notebooks readme export hooks site clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,12 +33,26 @@ $(READY): constraints.txt settings.ini setup.py
 reproduce: $(READY) ## the whole study on the embedded cohort, two backbones, every table and figure
 	$(BIN)/ovf-dlr run --params $(PARAMS)
 
-test: $(READY) ## run the notebooks' own tests, then tests/ in two processes
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 0 --do_print
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile
+check: $(READY) ## seconds to two minutes: export and format are no-ops, ruff, the house, the fast tests
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+	git diff --exit-code --stat -- nbs ovf_dlr || { echo "nbdev_export or nbdev_clean changed tracked files: run 'make export' and commit"; exit 1; }
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/python .ci/house.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m fast --durations=3
+
+test: $(READY) ## the notebooks' own tests and tests/, in two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
 
 test-heavy: $(READY) ## also the checks that take many minutes
 	$(BIN)/python -m pytest tests -m "heavy or not heavy"
+
+guards: $(READY) ## break one guard of the source after the other; some test must fail each time (heavy)
+	$(BIN)/python -m pytest tests/test_guards.py -m heavy -rA
+
+house: $(READY) ## rooms and their imports, lines, functions, parameters
+	$(BIN)/python .ci/house.py
 
 lab: $(READY) ## open JupyterLab
 	$(BIN)/jupyter lab --notebook-dir .
@@ -54,7 +68,8 @@ readme: $(READY) ## nbs/index.ipynb -> README.md
 hooks: $(READY) ## git hooks that keep nbs/ and ovf_dlr/ in step, and a merge driver for notebooks
 	git config --local include.path ../.gitconfig
 
-export: $(READY) ## nbs/ -> ovf_dlr/, and strip what does not belong in git
+export: $(READY) ## format, nbs/ -> ovf_dlr/, and strip what does not belong in git
+	$(BIN)/ruff format --quiet .
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 

@@ -1,0 +1,115 @@
+"The key of a stage follows the code that makes its result, and nothing else."
+
+import shutil
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+from conftest import ROOT
+
+# (module, text, what it becomes): nothing that computes
+UNCHANGED = [
+    ('artefacts', 'fontsize=5', 'fontsize=6'),
+    ('artefacts', '{caption} {study.caption}', '{caption}: {study.caption}'),
+    ('sources', 'random initialisation', 'started at random'),
+    ('cluster', 'timeout', 'time_limit'),
+    ('evaluation_figures', 'alpha=', 'linewidth=1, alpha='),
+    ('auc', '"Clip', '"Cut'),
+    ('study', 'Radiomic features of the second readings', 'Second readings'),
+]
+
+# (module, text, what it becomes, stages that must get another key, stages that must keep theirs)
+CHANGED = [
+    ('preprocess', 'std()', 'std() + 1e-9', 'radiomics crops network', ''),
+    ('decoding', "'MONOCHROME1'", "'MONOCHROME3'", 'radiomics crops inspection', ''),
+    ('filters', 'np.square(', 'np.abs(', 'radiomics', 'crops network'),
+    ('radiomics', '1.5', '1.6', 'radiomics repeatability', 'crops'),
+    ('morphometry', '0.5', '0.51', 'radiomics', 'crops'),
+    ('repeatability', 'k - 1', 'k - 2', 'repeatability selection', 'radiomics crops'),
+    ('harmonise', 'np.sqrt(', 'np.cbrt(', 'harmonisation selection', 'radiomics embeddings'),
+    ('batch_effect', 'min(5,', 'min(4,', 'batch_effects', 'harmonisation'),
+    ('backbones', 'momentum', 'momentum_', 'network embeddings', 'radiomics'),
+    ('weights', 'running_mean', 'running_median', 'network', 'radiomics'),
+    ('training', '1 - logp.exp()', '1 + logp.exp()', 'network embeddings', 'radiomics crops'),
+    ('transfer', 'resume', 'resumed', 'network embeddings', 'radiomics crops'),
+    ('attention', 'maps.sum(', 'maps.max(', 'attention', 'network embeddings performance'),
+    ('lasso', 'n_lambdas', 'n_lambdas_', 'selection fused searches', 'embeddings'),
+    ('fusion', '**2', '**3', 'selection radscore', 'embeddings harmonisation'),
+    ('stability', 'n_bootstraps', 'n_samples', 'stability', 'selection'),
+    ('classifiers', 'max_iter', 'max_iter_', 'searches performance explanation', 'selection'),
+    ('patients', '1000 * draw', '999 * draw', 'selection searches cross_validated', 'radiomics'),
+    ('auc', '1 / 3', '1 / 2', 'performance shortcuts', 'predictions'),
+    ('evaluation', '0.95', '0.9', 'performance', 'predictions'),
+    ('calibration', 'bins', 'bins_', 'calibration', 'predictions performance'),
+    ('explain', 'nsamples', 'n_samples', 'explanation', 'predictions'),
+    ('selection', '>= rules.icc_threshold', '> rules.icc_threshold', 'selection', 'repeatability'),
+    ('features', "== 'train'", "!= 'train'", 'second_readings repeatability', 'crops'),
+    ('shortcuts', "calibrate='svm'", "calibrate='all'", 'shortcuts', 'performance'),
+    ('study', 'v.index[v.split == \'train\'])', 'v.index)', 'harmonisation', 'radiomics'),
+    ('audit', 'TURNS', 'TURNED', 'inspection', 'radiomics'),
+]
+
+
+@pytest.fixture(scope='module')
+def keys(tmp_path_factory):
+    "A function that gives the key of every stage for a copy of the package with edits."
+    copy = tmp_path_factory.mktemp('package')
+    shutil.copytree(ROOT / 'ovf_dlr', copy / 'ovf_dlr')
+    script = dedent("""
+        import json, sys
+        import ovf_dlr.source_code as code
+        from ovf_dlr.study import Study
+        from pathlib import Path
+
+        def stage_code():
+            for cached in (code.definitions, code.reached, code.code_key):
+                cached.cache_clear()
+            return {name: stage.code for name, stage in Study.stages().items()}
+
+        def upstream(name):
+            needs = Study.stages()[name].needs.names
+            return {name}.union(*(upstream(n) for n in needs if n in Study.stages()))
+
+        base, rows = stage_code(), []
+        for module, old, new in json.loads(sys.stdin.read()):
+            path = Path(code.find_spec(f'ovf_dlr.{module}').origin)
+            text = path.read_text()
+            path.write_text(text.replace(old, new))
+            moved = {n for n, c in stage_code().items() if c != base[n]}
+            path.write_text(text)
+            through = [n for n in base if moved & upstream(n)]
+            rows.append(dict(found=old in text, moved=through))
+        print(json.dumps(rows))
+    """)
+
+    def of(edits) -> list[dict]:
+        "For each edit: was its text found, and which stages get another key?"
+        import json
+
+        done = subprocess.run(
+            [sys.executable, '-c', script],
+            input=json.dumps(edits),
+            capture_output=True,
+            text=True,
+            cwd=copy,
+            env={'PYTHONPATH': str(copy), 'PATH': ''},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout)
+
+    return of
+
+
+def test_captions_comments_titles_and_drawings_move_no_key(keys):
+    for edit, row in zip(UNCHANGED, keys([e[:3] for e in UNCHANGED]), strict=True):
+        assert row['found'], f'{edit[0]} has no text {edit[1]!r}'
+        assert not row['moved'], f'{edit}: {row["moved"]}'
+
+
+def test_a_formula_moves_the_key_of_every_stage_that_rests_on_it(keys):
+    for edit, row in zip(CHANGED, keys([e[:3] for e in CHANGED]), strict=True):
+        module, old, _, moved, kept = edit
+        assert row['found'], f'{module} has no text {old!r}'
+        assert set(moved.split()) <= set(row['moved']), f'{module} {old!r}: {row["moved"]}'
+        assert not set(kept.split()) & set(row['moved']), f'{module} {old!r}: {row["moved"]}'

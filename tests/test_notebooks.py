@@ -1,0 +1,31 @@
+"The notebooks' own tests: each is executed from its first cell to its last."
+
+import os
+import re
+
+import pytest
+from conftest import ROOT
+from nbdev.test import test_nb as execute
+
+LIBRARY = sorted((ROOT / 'nbs').glob('[0-9][0-9]_*.ipynb'))
+PAGES = [p for p in sorted((ROOT / 'nbs').rglob('*.ipynb')) if p not in LIBRARY]
+
+
+def is_executed(path) -> bool:
+    "Reports are executed by papermill in a run; a page may say in its first cells that it is not."
+    hidden = any(part.startswith('_') or part == '.ipynb_checkpoints' for part in path.parts)
+    skipped = re.search(r'skip_exec: *true|#\| *eval: *false', path.read_text()[:3000])
+    return path.parent.name != 'reports' and not hidden and not skipped
+
+
+@pytest.mark.parametrize(
+    'path', [*LIBRARY, *filter(is_executed, PAGES)], ids=lambda p: str(p.relative_to(ROOT / 'nbs'))
+)
+def test_every_cell_runs(path, data, monkeypatch):
+    monkeypatch.setenv('OVF_DLR_DATA', str(data))
+    before = os.getcwd()
+    try:
+        success, _ = execute(path, skip_flags=['notest'], basepath=ROOT)
+    finally:
+        os.chdir(before)
+    assert success, f'a cell of {path.name} failed; its traceback is above'
