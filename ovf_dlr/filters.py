@@ -101,7 +101,7 @@ class RegionError(ValueError):
 # %% ../nbs/21_filters.ipynb #c017
 LOG_MARGIN = 14  # in sigma
 
-# %% ../nbs/21_filters.ipynb #c018
+# %% ../nbs/21_filters.ipynb #c020
 def _bounds(
     mask: np.ndarray,  # (H, W) bool
 ) -> tuple:  # (first row, last row + 1), (first column, last column + 1)
@@ -141,7 +141,7 @@ def _log_margin(
     "Pixels the Laplacian of Gaussian needs around the box."
     return int(np.ceil(LOG_MARGIN * max(settings['log_sigmas_mm'], default=0) / spacing)) + 1
 
-# %% ../nbs/21_filters.ipynb #c021
+# %% ../nbs/21_filters.ipynb #c023
 def _resampled_axis(
     window: slice,  # the part of the radiograph along one axis, in pixels
     spacing: float,  # of the radiograph, in mm
@@ -222,7 +222,7 @@ def _on_grid(
     grid.SetInterpolator(interpolator)
     return sitk.GetArrayFromImage(grid.Execute(image))
 
-# %% ../nbs/21_filters.ipynb #c023
+# %% ../nbs/21_filters.ipynb #c025
 def _check_mask(
     mask: np.ndarray,  # (h, w) bool, cut to its bounding box
     least: int,  # pixels
@@ -236,7 +236,7 @@ def _check_mask(
             'is it the right label, and was the radiograph not reduced in size?'
         )
 
-# %% ../nbs/21_filters.ipynb #c024
+# %% ../nbs/21_filters.ipynb #c026
 def region_of(
     case: Case,  # one vertebra on its radiograph
     settings: dict = None,  # any of `SETTINGS`
@@ -270,7 +270,7 @@ def _windows(
         near.append(_periodic(*box, margin, size))
     return tuple(wide), np.ix_(*near)
 
-# %% ../nbs/21_filters.ipynb #c029
+# %% ../nbs/21_filters.ipynb #c031
 def _original(region: Region, settings: dict) -> dict:
     "The grey levels as they are."
     return dict(original=region.box)
@@ -309,7 +309,7 @@ def _wavelet(region: Region, settings: dict) -> dict:
         for name in ('ad', 'da', 'dd', 'aa')
     }
 
-# %% ../nbs/21_filters.ipynb #c031
+# %% ../nbs/21_filters.ipynb #c033
 def _itk(
     region: Region,
     filter,  # a SimpleITK filter
@@ -352,7 +352,7 @@ def _log(region: Region, settings: dict) -> dict:
         for sigma in settings['log_sigmas_mm']
     }
 
-# %% ../nbs/21_filters.ipynb #c032
+# %% ../nbs/21_filters.ipynb #c034
 IMAGE_TYPES = dict(
     original=_original,
     square=_square,
@@ -364,7 +364,7 @@ IMAGE_TYPES = dict(
     log=_log,
 )
 
-# %% ../nbs/21_filters.ipynb #c033
+# %% ../nbs/21_filters.ipynb #c035
 def filtered_images(
     region: Region,
     settings: dict = None,  # any of `SETTINGS`
