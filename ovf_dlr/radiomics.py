@@ -479,11 +479,12 @@ def _pyradiomics_images(
 # %% ../nbs/22_radiomics.ipynb #c041
 @cache
 def _made_by() -> str:
-    """What a feature depends on besides its arguments: this module and the libraries under it.
+    """What a feature depends on besides its arguments: `filters`, this module, and libraries.
 
     Part of the key under which a vertebra is stored."""
     made = {name: version(name) for name in ('pyradiomics', 'SimpleITK', 'PyWavelets', 'numpy')}
-    source = Path(find_spec('ovf_dlr.radiomics').origin).read_bytes()
+    modules = (find_spec(f'ovf_dlr.{name}').origin for name in ('filters', 'radiomics'))
+    source = b''.join(Path(module).read_bytes() for module in modules)
     return sha256(repr(made).encode() + source).hexdigest()
 
 
