@@ -1,9 +1,13 @@
-"""Does the memory of a run stay flat as the cohort grows? Peak of the main process for 100, 400 and 1,600 vertebrae, on the processes of this machine and on a local Dask cluster.
+"""Does the memory of a run stay flat as the cohort grows?
+
+Peak of the main process for 100, 400 and 1,600 vertebrae, on the processes of this machine and on a
+local Dask cluster.
 
     .venv/bin/python -P benchmarks/memory.py
 
-One radiograph of the smoke phantom lies under many names; two image types are computed, so that the table is small beside everything else. Each line is a process of its own.
-The scheduler of a local cluster lives in the main process too, and what it remembers of each task counts.
+One radiograph of the smoke phantom is linked under many names; two image types are computed, so
+that the table is small beside everything else. Each line is a process of its own. The scheduler of
+a local cluster is in the main process too, and what it remembers of each task counts.
 """
 
 import argparse
@@ -47,13 +51,16 @@ def measure(manifest: Path, n: int, dask: bool):
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             found = extract_cohort(table, dict(image_types=['original', 'gradient']), n_jobs=2)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    where, size = 'dask' if dask else 'local', found.memory_usage().sum() / 2**20
     print(
-        f'{"dask" if dask else "local":6} {n:6} vertebrae  peak {after / 1024:7.1f} MB, of it before any radiograph {before / 1024:7.1f} MB; table {found.memory_usage().sum() / 2**20:5.2f} MB',
+        f'{where:6} {n:6} vertebrae  peak {after / 1024:7.1f} MB, '
+        f'of it before any radiograph {before / 1024:7.1f} MB; table {size:5.2f} MB',
         flush=True,
     )
 
 
 def main():
+    "All cases, each in a process of its own; or the one that is named."
     parser = argparse.ArgumentParser()
     parser.add_argument(
         '--one',

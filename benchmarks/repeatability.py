@@ -1,9 +1,12 @@
-"""ICC of 1,500 features, 30 vertebrae and two readings: this package against pingouin feature by feature, in the same run; and what a perturbed copy costs.
+"""ICC of 1,500 features, 30 vertebrae and two readings: this package against pingouin.
+
+Both in the same run, pingouin feature by feature; and what a perturbed copy costs.
 
     .venv/bin/python -P benchmarks/repeatability.py                 # some seconds
     .venv/bin/python -P benchmarks/repeatability.py --features 100  # pingouin on the first 100 only
 
-pingouin is no dependency of this package: where it is not installed, that half is left out and said so.
+pingouin is no dependency of this package: where it is not installed, that half is left out, with a
+line that reports it.
 """
 
 import argparse
@@ -45,16 +48,13 @@ def peer(x):
     import pingouin
 
     n, k, p = x.shape
-    who = dict(subject=np.repeat(np.arange(n), k), reader=np.tile(np.arange(k), n))
-    tables = (
-        pingouin.intraclass_corr(
-            pd.DataFrame({**who, 'x': x[..., i].ravel()}), 'subject', 'reader', 'x'
-        )
-        for i in range(p)
-    )
-    return np.array(
-        [t['ICC'].to_numpy(float) for t in tables]
-    )  # rows in the order of ICC_FORMS; their names differ between its versions
+    subject, reader = np.repeat(np.arange(n), k), np.tile(np.arange(k), n)
+    found = []
+    for i in range(p):
+        table = pd.DataFrame(dict(subject=subject, reader=reader, x=x[..., i].ravel()))
+        forms = pingouin.intraclass_corr(table, 'subject', 'reader', 'x')
+        found.append(forms['ICC'].to_numpy(float))  # in the order of ICC_FORMS; names differ
+    return np.array(found)
 
 
 def radiograph(shape=(3000, 2500), body=(210, 250), seed=0):
@@ -67,34 +67,55 @@ def radiograph(shape=(3000, 2500), body=(210, 250), seed=0):
     return Case(((image - image.mean()) / image.std()).astype('float32'), mask, (0.15, 0.15))
 
 
-if __name__ == '__main__':
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--features', type=int, default=1500, help='given to pingouin')
-    some = parser.parse_args().features
-    x = ratings()
-    ours = {}
+def time_icc(x):
+    "Print how long each form takes; returns the coefficients (p, 6)."
+    values = []
     for form in ICC_FORMS:
-        ours[form], seconds = best(lambda: icc(x, form), 20)
+        found, seconds = best(lambda: icc(x, form), 20)
+        values.append(found.value)
         print(
             f'ovf_dlr    {form}  {1000 * seconds:8.2f} ms for {x.shape[2]} features with intervals'
         )
-    if importlib.util.find_spec('pingouin'):
-        everything = lambda: [icc(x[..., :some], form) for form in ICC_FORMS]
-        (theirs, peer_seconds), (_, seconds) = (
-            best(lambda: peer(x[..., :some]), 1),
-            best(everything, 20),
-        )
-        gap = np.abs(theirs - np.stack([ours[form].value[:some] for form in ICC_FORMS], 1)).max()
-        print(
-            f'pingouin   all six   {1000 * peer_seconds:8.0f} ms for {some} features; ovf_dlr {1000 * seconds:.1f} ms, ratio {peer_seconds / seconds:.0f}, largest difference {gap:.1e}'
-        )
-    else:
-        print(
-            'pingouin   is not installed: no comparison (pip install pingouin, in an environment of its own)'
-        )
+    return np.stack(values, 1)
+
+
+def time_peer(x, ours):
+    "Print how long pingouin takes for all forms, and how far its values are from `ours`."
+    theirs, peer_seconds = best(lambda: peer(x), 1)
+    _, seconds = best(lambda: [icc(x, form) for form in ICC_FORMS], 20)
+    print(
+        f'pingouin   all six   {1000 * peer_seconds:8.0f} ms for {x.shape[2]} features; '
+        f'ovf_dlr {1000 * seconds:.1f} ms, ratio {peer_seconds / seconds:.0f}, '
+        f'largest difference {np.abs(theirs - ours).max():.1e}'
+    )
+
+
+def time_copy():
+    "Print how long a perturbed copy takes to make and to measure."
     case = radiograph()
     _, disturbed = best(lambda: perturb(case, 0), 5)
     _, measured = best(lambda: features_of(region_of(case)), 2)
     print(
-        f'one perturbed copy of a body of 210 x 250 pixels on a radiograph of 3000 x 2500: {disturbed:.3f} s, its features {measured:.3f} s'
+        'one perturbed copy of a body of 210 x 250 pixels on a radiograph of 3000 x 2500: '
+        f'{disturbed:.3f} s, its features {measured:.3f} s'
     )
+
+
+def main():
+    "The three, one after the other."
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--features', type=int, default=1500, help='given to pingouin')
+    some, x = parser.parse_args().features, ratings()
+    ours = time_icc(x)
+    if importlib.util.find_spec('pingouin'):
+        time_peer(x[..., :some], ours[:some])
+    else:
+        print(
+            'pingouin   is not installed: no comparison '
+            '(pip install pingouin, in an environment of its own)'
+        )
+    time_copy()
+
+
+if __name__ == '__main__':
+    main()

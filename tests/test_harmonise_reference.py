@@ -31,9 +31,8 @@ def test_equals_sva(two_batches, mode):
     np.testing.assert_allclose(
         ComBat(mode).fit_transform(X, batch), expected['nocov_parametric'], atol=1e-9
     )
-    tolerance = (
-        1e-9 if mode == 'reference' else 5e-7
-    )  # neuroCombat keeps covariates in single precision
+    # neuroCombat keeps covariates in single precision
+    tolerance = 1e-9 if mode == 'reference' else 5e-7
     np.testing.assert_allclose(
         ComBat(mode).fit_transform(X, batch, age), expected['age_parametric'], atol=tolerance
     )
@@ -56,20 +55,12 @@ def random_numbers(shared):
     assert X.shape == (10, 200)
 
     def expected(prior, adjusted, mean_only, ref):
-        kind = (
-            'parametric' if prior == 'noeb' else prior
-        )  # without empirical Bayes there is no prior
+        "What R's code makes of them in one variant."
+        kind = 'parametric' if prior == 'noeb' else prior  # without empirical Bayes, no prior
         switches = dict(noeb=prior == 'noeb', meanonly=mean_only, batchref=ref)
-        name = '_'.join(
-            [
-                'testdata_combat',
-                kind,
-                'adjusted' if adjusted else 'unadjusted',
-                *(k for k, on in switches.items() if on),
-                'r.csv',
-            ]
-        )
-        return pd.read_csv(folder / 'outputData' / name).T.to_numpy()
+        covariate = 'adjusted' if adjusted else 'unadjusted'
+        parts = ['testdata_combat', kind, covariate, *(k for k, on in switches.items() if on)]
+        return pd.read_csv(folder / 'outputData' / f'{"_".join(parts)}_r.csv').T.to_numpy()
 
     return X, np.repeat([1, 2], 5), np.array([1, 0] * 5), expected
 
@@ -87,22 +78,26 @@ def test_equals_fortins_r_code(random_numbers, prior, adjusted, mean_only, ref):
 def _plain_nonparametric(X, batch):
     "The definition, densities multiplied as they stand, in numbers that reach down to 1e-4932."
     X = X.astype(np.longdouble)
-    groups = [batch == b for b in np.unique(batch)]
-    level = sum(X[g].mean(0) * g.mean() for g in groups)
-    spread = np.sqrt(sum((X[g] - X[g].mean(0)).var(0) * g.mean() for g in groups))
+    centers = [batch == b for b in np.unique(batch)]
+    level = sum(X[c].mean(0) * c.mean() for c in centers)
+    spread = np.sqrt(sum((X[c] - X[c].mean(0)).var(0) * c.mean() for c in centers))
     found = np.empty_like(X)
-    for g in groups:
-        z = (X[g] - level) / spread
-        shift, scale = z.mean(0), z.var(0, ddof=1)
+    for c in centers:
+        z = (X[c] - level) / spread
         for i in range(X.shape[1]):
-            others = np.arange(X.shape[1]) != i
-            squares = ((z[:, [i]] - shift[others]) ** 2).sum(0)
-            likelihood = (2 * np.pi * scale[others]) ** (-np.longdouble(len(z)) / 2) * np.exp(
-                -squares / 2 / scale[others]
-            )
-            star = [(x[others] * likelihood).sum() / likelihood.sum() for x in (shift, scale)]
-            found[g, i] = (z[:, i] - star[0]) / np.sqrt(star[1])
+            gamma, delta = _weighted_means(z, i)
+            found[c, i] = (z[:, i] - gamma) / np.sqrt(delta)
     return found * spread + level
+
+
+def _weighted_means(z, i):
+    "Shift and scale that the other features propose for feature `i`, weighted by likelihood."
+    shift, scale = z.mean(0), z.var(0, ddof=1)
+    others = np.arange(z.shape[1]) != i
+    squares = ((z[:, [i]] - shift[others]) ** 2).sum(0)
+    norm = (2 * np.pi * scale[others]) ** (-np.longdouble(len(z)) / 2)
+    likelihood = norm * np.exp(-squares / 2 / scale[others])
+    return [(x[others] * likelihood).sum() / likelihood.sum() for x in (shift, scale)]
 
 
 @pytest.mark.skipif(
@@ -134,10 +129,12 @@ def test_unseen_center_is_adapted_as_r_would_with_a_reference_batch(random_numbe
 
 @pytest.fixture(scope='module')
 def three_hospitals(shared):
-    """984 pyradiomics features of real patients from three hospitals, each table standardised on its own before it was published:
-    so a shift and a scale for each feature of B and C put back what was lost."""
+    """984 pyradiomics features of real patients from three hospitals.
+
+    Each table was standardised on its own before it was published: so a shift and a scale for each
+    feature of B and C put back what was lost."""
     rng = np.random.default_rng(0)
-    folder = shared / 'data' / 'multicenter_ct'
+    folder = shared / 'data' / 'multicentre_ct'
     tables = {
         c: pd.read_csv(folder / f'Hosny2018{c}.gz', compression='gzip', index_col='ID')
         for c in 'ABC'
@@ -163,12 +160,14 @@ def test_real_features_lose_their_center(three_hospitals, mode):
 
 
 def test_real_held_out_centers_move_nothing(three_hospitals):
-    "Whatever the other hospitals send, the training rows and the model stay the same; pooled, they do not."
+    """Whatever the other hospitals send, the training rows and the model stay the same.
+
+    Pooled, they do not."""
     X, center = three_hospitals
     train = center == 'A'
     noise = X.where(train, X.sample(frac=1, random_state=0).to_numpy() * 3)
     models = [ComBat().fit(x[train], center[train]) for x in (X, noise)]
-    for m, x in zip(models, (X, noise)):
+    for m, x in zip(models, (X, noise), strict=True):
         pd.testing.assert_frame_equal(m.transform(x, center)[train], X[train], check_exact=True)
     np.testing.assert_array_equal(models[0].spread_, models[1].spread_)
     pooled = [ComBat('pooled').fit_transform(x, center)[train] for x in (X, noise)]

@@ -1,4 +1,6 @@
-"The IBSI standard: its codes against DICOM's copy, its digital phantom, its filter kernels, and shapes in the plane, for which it has no values."
+"""The IBSI standard: its codes against DICOM's copy, its digital phantom and its filter kernels.
+
+Also shapes in the plane, for which it has no values."""
 
 import re
 
@@ -18,7 +20,8 @@ DICOM = {
     code.value: code.meaning for code in (getattr(codes.IBSI, name) for name in codes.IBSI.dir())
 }
 FAMILY = set(
-    'of in the glcm ngtdm ngldm intensity histogram run runs length size zone zones count counts dependence'.split()
+    'of in the glcm ngtdm ngldm intensity histogram '
+    'run runs length size zone zones count counts dependence'.split()
 )
 
 
@@ -34,7 +37,9 @@ def words(name):
 
 
 def test_codes_are_those_of_dicom():
-    "DICOM copies every code but those of the intensity-based statistics, for which it has its own; the meaning must be the same, so none are swapped."
+    """DICOM copies every code but those of intensity-based statistics; it has its own for these.
+
+    The meaning must be the same, so that none are swapped."""
     table = ibsi_table().query('ibsi_code not in ("", None) and ibsi_family != "UHIW"')
     assert len(table) == 76
     for row in table.itertuples():
@@ -46,7 +51,8 @@ def test_codes_are_those_of_dicom():
         )
 
 
-def test_a_row_is_whole_or_says_why_not():
+def test_a_row_is_complete_or_has_a_note():
+    "A feature has all of family, name, code and tag, or none and a note."
     table = ibsi_table()
     has = table[['ibsi_family', 'ibsi_name', 'ibsi_code', 'tag']] != ''
     assert (has.all(axis=1) | ~has.any(axis=1)).all()
@@ -82,9 +88,8 @@ def ibsi_phantom(shared):
 def test_digital_phantom(ibsi_phantom):
     "Every feature that has a published value, to all digits that were published."
     image, mask, _ = ibsi_phantom
-    assert all(
-        {1, 6} <= set(i[m]) for i, m in zip(image, mask)
-    )  # so six bins mean the same in every slice
+    # six bins mean the same in every slice
+    assert all({1, 6} <= set(i[m]) for i, m in zip(image, mask, strict=True))
     found = against_ibsi(*ibsi_phantom)
     assert len(found) == 91
     assert found.within.all(), found[~found.within]
@@ -101,7 +106,7 @@ def test_the_phantom_can_tell_right_from_wrong(ibsi_phantom, wrong, monkeypatch)
     if wrong == 'other grey level':
         image[tuple(np.argwhere(mask & (image == 3))[0])] = 4
     if wrong == 'kurtosis':
-        monkeypatch.setattr('ovf_dlr.radiomics._as_ibsi', lambda values: values)
+        monkeypatch.setattr('ovf_dlr.ibsi._as_ibsi', lambda values: values)
     found = against_ibsi(image, mask, reference)
     assert not found.within.all()
     if wrong == 'kurtosis':
@@ -117,7 +122,9 @@ def impulse(size):
 
 @pytest.mark.parametrize('wavelet', ['coif1', 'haar', 'db3'])
 def test_wavelet_kernels(wavelet):
-    "The response to an impulse is the kernel of IBSI's separable wavelets (25BO); the first letter belongs to x, the columns."
+    """The response to an impulse is the kernel of IBSI's separable wavelets (25BO).
+
+    The first letter belongs to x, the columns."""
     bank = dict(L=np.array(pywt.Wavelet(wavelet).dec_lo), H=np.array(pywt.Wavelet(wavelet).dec_hi))
     size, half = len(bank['L']), len(bank['L']) // 2
     bands = filtered_images(region_of(impulse(64)), dict(image_types=['wavelet'], wavelet=wavelet))
@@ -132,7 +139,9 @@ def test_wavelet_kernels(wavelet):
 
 @pytest.mark.parametrize('sigma', [1, 2, 3, 5, 10])
 def test_laplacian_of_gaussian_kernel(sigma):
-    "The response to an impulse is sigma squared times IBSI's kernel (L6PA), by ITK's approximation: IBSI allows 1% of the range, ITK is up to 1.6% off."
+    """The response to an impulse is sigma squared times IBSI's kernel (L6PA).
+
+    IBSI allows 1% of the range; ITK's approximation is up to 1.6% off."""
     case = impulse(16 * sigma + 1)
     (response,) = filtered_images(
         region_of(case), dict(image_types=['log'], log_sigmas_mm=[sigma])
@@ -145,8 +154,8 @@ def test_laplacian_of_gaussian_kernel(sigma):
 
 def drawn(inside, spacing):
     "Shape features of a figure of at most 60 x 40 mm, drawn on pixels of `spacing`."
-    size = [int(length / s) for length, s in zip((44, 64), spacing)]
-    y, x = (((np.arange(n) - (n - 1) / 2) * s) for n, s in zip(size, spacing))
+    size = [int(length / s) for length, s in zip((44, 64), spacing, strict=True)]
+    y, x = ((np.arange(n) - (n - 1) / 2) * s for n, s in zip(size, spacing, strict=True))
     image = np.random.default_rng(0).normal(size=size).astype('float32')
     found = extract(Case(image, inside(x, y[:, None]), spacing), dict(image_types=['original']))
     return found.filter(like='shape2D').rename(lambda name: name.split('_')[-1])
@@ -157,6 +166,7 @@ SPACINGS = [(0.1, 0.1), (0.1, 0.08)]
 
 @pytest.mark.parametrize('spacing', SPACINGS)
 def test_rectangle(spacing):
+    "All shape features of a rectangle of 60 x 40 mm."
     found = drawn(lambda x, y: (abs(x) < 30) & (abs(y) < 20), spacing)
     expected = dict(
         PixelSurface=2400,
@@ -174,7 +184,9 @@ def test_rectangle(spacing):
 
 
 def outline_on_pixels(dx, dy, spacing):
-    "Length of a curve of steps dx, dy in mm if it may only run along rows, columns and diagonals of the pixels."
+    """Length of a curve of steps dx, dy in mm.
+
+    It may only run along rows, columns and diagonals of the pixels."""
     sy, sx = spacing
     right, up = abs(dx) / sx, abs(dy) / sy
     diagonal = np.minimum(right, up)
@@ -183,15 +195,14 @@ def outline_on_pixels(dx, dy, spacing):
 
 @pytest.mark.parametrize('spacing', SPACINGS)
 def test_ellipse(spacing):
-    "Area and axes are those of the ellipse; the perimeter is that of its outline on pixels, some 5% longer than the curve."
+    """Area and axes are those of the ellipse.
+
+    The perimeter is that of its outline on pixels, some 5% longer than the curve."""
     found = drawn(lambda x, y: (x / 30) ** 2 + (y / 20) ** 2 < 1, spacing)
     angle = np.linspace(0, 2 * np.pi, 100_001)
     dx, dy = np.diff(30 * np.cos(angle)), np.diff(20 * np.sin(angle))
-    area, curve, outline = (
-        np.pi * 30 * 20,
-        np.hypot(dx, dy).sum(),
-        outline_on_pixels(dx, dy, spacing),
-    )
+    area, curve = np.pi * 30 * 20, np.hypot(dx, dy).sum()
+    outline = outline_on_pixels(dx, dy, spacing)
     assert 1.04 < outline / curve < 1.08
     expected = dict(
         PixelSurface=area,

@@ -1,4 +1,4 @@
-"Radiomics against pyradiomics on whole radiographs."
+"Radiomics against pyradiomics on full radiographs."
 
 import numpy as np
 import pandas as pd
@@ -33,12 +33,14 @@ def radiograph(shape, box, quantised):
     if quantised:
         image = np.rint(image * 60)
     rows, columns = (np.arange(n) for n in shape)
-    center, half = zip(*(((a + b) / 2, (b - a) / 2) for a, b in box))
-    body = ((rows[:, None] - center[0]) / half[0]) ** 4 + ((columns - center[1]) / half[1]) ** 4 < 1
+    (top, bottom), (left, right) = box
+    y = (rows[:, None] - (top + bottom) / 2) / ((bottom - top) / 2)
+    x = (columns - (left + right) / 2) / ((right - left) / 2)
+    body = y**4 + x**4 < 1
     return Case(((image - image.mean()) / image.std()).astype('float32'), body, (0.4, 0.35))
 
 
-def whole_radiograph(case, kind, **settings):
+def full_radiograph(case, kind, **settings):
     "Features of one image type by pyradiomics' own extractor, without any cropping of ours."
     extractor = RadiomicsFeatureExtractor(
         **(settings or dict(binCount=32)), force2D=False, additionalInfo=False
@@ -59,7 +61,9 @@ def whole_radiograph(case, kind, **settings):
 
 
 def with_a_marker(case):
-    "The radiograph with a lead letter in the body: most bins stay empty, and other bins in every image."
+    """The radiograph with a lead letter in the body.
+
+    Most bins stay empty, and other bins in every image."""
     case.image[240:250, 180:186] = 40
     return case
 
@@ -80,21 +84,22 @@ RADIOGRAPHS = {
 
 
 def assert_equals_pyradiomics(case, settings, **theirs):
+    "All features of all image types, ours with `settings`, pyradiomics' with its own."
     ours, seen = extract(case, settings), []
     for kind in TYPES:
-        plain = whole_radiograph(case, kind, **theirs).rename(
-            lambda name: name.replace('-mm-3D', '-mm')
-        )
-        np.testing.assert_allclose(
-            ours[plain.index], plain, rtol=1e-6 if kind == 'LoG' else 1e-9, atol=1e-12, err_msg=kind
-        )
+        plain = full_radiograph(case, kind, **theirs)
+        plain = plain.rename(lambda name: name.replace('-mm-3D', '-mm'))
+        rtol = 1e-6 if kind == 'LoG' else 1e-9
+        np.testing.assert_allclose(ours[plain.index], plain, rtol=rtol, atol=1e-12, err_msg=kind)
         seen += list(plain.index)
     assert set(seen) == set(ours.index)
 
 
 @pytest.mark.parametrize('where', RADIOGRAPHS)
 def test_cropping_and_stacking_change_nothing(where):
-    "Filtering a small surrounding of the vertebra, and computing all images at once, gives what the radiograph gives image by image."
+    """Filtering the surroundings of the vertebra only, and computing all images at once.
+
+    It gives what the full radiograph gives image by image."""
     assert_equals_pyradiomics(RADIOGRAPHS[where], None)
 
 
@@ -106,7 +111,9 @@ def test_bins_of_fixed_width_are_those_of_pyradiomics():
 
 
 def test_flat_volume_in_the_plane_is_the_same_as_a_plane():
-    "Two right ways exist (FACTS): a 2-D image, or one slice with force2D. A 2-D image with force2D is the trap."
+    """Two right ways exist: a 2-D image, or one slice with force2D.
+
+    A 2-D image with force2D is the trap."""
     case = RADIOGRAPHS['quantised']
     ours = extract(case, dict(image_types=['original']))
     extractor = RadiomicsFeatureExtractor(

@@ -1,4 +1,6 @@
-"Repeatability: ICC against R, perturbed copies on real radiographs, and the study with and without second readings."
+"""Repeatability: ICC against R, and perturbed copies of real vertebrae.
+
+Also the study with and without second readings."""
 
 import json
 import shutil
@@ -15,6 +17,7 @@ from ovf_dlr.provenance import notes
 from ovf_dlr.radiomics import extract, extract_cohort
 from ovf_dlr.repeatability import (
     ICC_FORMS,
+    Copies,
     icc,
     noise_level,
     perturb,
@@ -55,7 +58,9 @@ def test_icc_equals_psych(shared, case):
 
 @pytest.mark.parametrize('form', ICC_FORMS)
 def test_icc_of_a_constant_is_undefined(shared, form):
-    "R returns rounding dust here; a feature that never varies must not count as repeatable, nor as anything."
+    """R returns rounding dust here.
+
+    A feature that never varies must not count as repeatable, nor as anything else."""
     ratings = (
         pd.read_csv(shared / 'reference' / 'icc_constant' / 'input.csv')
         .set_index('subject')
@@ -85,10 +90,12 @@ def bodies(shared):
 
 
 def _shape_of(case):
+    "The shape features of a mask."
     return extract(case, dict(image_types=[]))
 
 
 def test_a_shifted_radiograph_keeps_its_shape_and_noise_leaves_it_alone(bodies):
+    "Shape moves by less than 5 % with a shift, and not at all with noise."
     for key, case in load_cases(bodies[0]):
         shape = _shape_of(case)
         shifted, noisy = (perturb(case, 3, {**OFF, kind: 1}) for kind in ('shift', 'noise'))
@@ -96,25 +103,32 @@ def test_a_shifted_radiograph_keeps_its_shape_and_noise_leaves_it_alone(bodies):
         assert (_shape_of(noisy) == shape).all()
         assert (shifted.image != case.image).any() and (noisy.image != case.image).any(), key
         window = near(case, 20)
-        assert 1.2 < noise_level(noisy.image[window]) / noise_level(case.image[window]) < 1.8, (
-            key
-        )  # about as much again
+        ratio = noise_level(noisy.image[window]) / noise_level(case.image[window])
+        assert 1.2 < ratio < 1.8, key  # about as much again
 
 
-def test_a_perturbed_outline_differs_like_a_reader_and_stays_one_solid_body(bodies):
-    "The mean Dice coefficient lies below the (simulated) second session of a reader and above what nobody would call the same body."
-    dice = lambda a, b: 2 * (a & b).sum() / (a.sum() + b.sum())
+def _dice(a, b):
+    "Dice coefficient of two masks."
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def test_a_perturbed_outline_differs_like_a_reader(bodies):
+    "The mean Dice coefficient is above 0.9 and below the (simulated) second session of a reader."
     first = dict(load_cases(bodies[0]))
     again = dict(load_cases(reading(*bodies, 'A', 2)))
-    copies = {key: [perturb(case, i).mask for i in range(5)] for key, case in first.items()}
-    unshifted = {
-        key: [perturb(case, i, dict(shift=0)).mask for i in range(5)] for key, case in first.items()
-    }
-    mean = np.mean(
-        [dice(first[key].mask, mask) for key, masks in unshifted.items() for mask in masks]
-    )
-    assert 0.9 < mean < np.mean([dice(first[key].mask, again[key].mask) for key in first])
-    for masks in copies.values():
+    unshifted = [
+        _dice(case.mask, perturb(case, i, dict(shift=0)).mask)
+        for case in first.values()
+        for i in range(5)
+    ]
+    of_readers = [_dice(first[key].mask, again[key].mask) for key in first]
+    assert 0.9 < np.mean(unshifted) < np.mean(of_readers)
+
+
+def test_a_perturbed_outline_stays_one_solid_body(bodies):
+    "One piece without holes, and no two copies are the same."
+    for _, case in load_cases(bodies[0]):
+        masks = [perturb(case, i).mask for i in range(5)]
         for mask in masks:
             assert label(mask)[1] == 1 and (binary_fill_holes(mask) == mask).all()
         assert len({mask.tobytes() for mask in masks}) == 5
@@ -122,7 +136,9 @@ def test_a_perturbed_outline_differs_like_a_reader_and_stays_one_solid_body(bodi
 
 @pytest.mark.parametrize('shape', [(1200, 900), (70, 60)])
 def test_perturbation_stays_on_the_radiograph(shape):
-    "Bodies at each corner and a radiograph hardly larger than its body: nothing is moved beyond the edge, nothing fails."
+    """Bodies at each corner, and a radiograph hardly larger than its body.
+
+    Nothing is moved beyond the edge, nothing fails."""
     rng = np.random.default_rng(0)
     for rows in (slice(0, 50), slice(-50, None)):
         for cols in (slice(0, 45), slice(-45, None)):
@@ -139,19 +155,19 @@ def test_perturbation_stays_on_the_radiograph(shape):
 
 
 def test_copies_are_the_same_in_any_order_and_in_any_number_of_processes(bodies):
-    table = bodies[0].iloc[:4]
-    one = perturbed_features(table, dict(image_types=['original']), copies=2, seed=5)
-    other = perturbed_features(
-        table.iloc[::-1], dict(image_types=['original']), copies=2, seed=5, n_jobs=2
-    )
+    "Only the seed, the vertebra and the number of the copy matter."
+    table, settings = bodies[0].iloc[:4], dict(image_types=['original'])
+    one = perturbed_features(table, settings, copies=2, seed=5)
+    other = perturbed_features(table.iloc[::-1], settings, copies=2, seed=5, n_jobs=2)
     pd.testing.assert_frame_equal(one, other.loc[one.index])
-    assert (perturbed_features(table, dict(image_types=['original']), copies=2, seed=6) != one).any(
-        axis=None
-    )
+    another_seed = perturbed_features(table, settings, copies=2, seed=6)
+    assert (another_seed != one).any(axis=None)
 
 
-def test_perturbation_tells_much_the_same_features_as_readers_do(bodies):
-    "By rank, over features, on real radiographs; the readers are simulated. Stronger perturbation lowers the coefficient."
+def test_perturbation_finds_much_the_same_features_as_readers_do(bodies):
+    """By rank, over features, on real radiographs; the readers are simulated.
+
+    Stronger perturbation lowers the coefficient."""
     table, readings = bodies
     readers = repeatability(
         *(
@@ -160,8 +176,8 @@ def test_perturbation_tells_much_the_same_features_as_readers_do(bodies):
         )
     )
     mild, harsh = (
-        perturbation_repeatability(perturbed_features(table, FEW, copies=4, amounts=amounts))
-        for amounts in ({}, dict(noise=3, contour_mm=6, area=0.2))
+        perturbation_repeatability(perturbed_features(table, FEW, copies))
+        for copies in (4, Copies(4, dict(noise=3, contour_mm=6, area=0.2)))
     )
     assert mild.icc.corr(readers.icc, method='spearman') > 0.5
     assert harsh.icc.median() < mild.icc.median() - 0.05
@@ -169,7 +185,9 @@ def test_perturbation_tells_much_the_same_features_as_readers_do(bodies):
 
 @pytest.fixture(scope='module')
 def cohorts(data, tmp_path_factory):
-    "The smoke cohort as it is, outlined only once, and outlined once with two of its held-out sets gone."
+    """The smoke cohort as it is, and outlined only once.
+
+    Also outlined once, without two of its held-out sets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('OVF_DLR_DATA', str(data))
         original, copies = (
@@ -187,12 +205,14 @@ def cohorts(data, tmp_path_factory):
 
 
 def _study(folder, **settings):
+    "A study of the cohort in a folder."
     return Study(
         read_settings('smoke', cohort=str(folder / 'manifest.csv'), **settings), 'random', n_jobs=1
     )
 
 
 def test_a_study_without_readings_estimates_repeatability_from_training_rows(cohorts):
+    "Of one vertebra per patient; held-out radiographs change nothing."
     study = _study(cohorts['once'], **SMALL)
     v, copies = study.cohort.vertebrae, study.perturbed_copies
     drawn = v.loc[copies.index.unique(0)]
@@ -205,12 +225,11 @@ def test_a_study_without_readings_estimates_repeatability_from_training_rows(coh
         study.repeatability
     )
     alone = _study(cohorts['fewer'], **SMALL)
-    pd.testing.assert_frame_equal(
-        alone.perturbed_copies, copies
-    )  # held-out radiographs have no say
+    pd.testing.assert_frame_equal(alone.perturbed_copies, copies)
 
 
 def test_second_readings_take_precedence_and_perturbation_can_be_switched_off(cohorts):
+    "No copies where there are readings; no repeatability without either."
     study = _study(cohorts['twice'])
     assert study.perturbed_copies is None and {'icc_intra', 'icc_inter', 'n_inter'} <= set(
         study.repeatability
@@ -219,6 +238,7 @@ def test_second_readings_take_precedence_and_perturbation_can_be_switched_off(co
 
 
 def test_height_ratios_are_perturbed_too_and_the_lower_limit_may_decide(cohorts):
+    "They have coefficients like radiomic features, but are not harmonised."
     study = _study(cohorts['once'], **SMALL, height_ratios=True)
     assert list(study.repeatability.index) == list(study.radiomics.columns)
     assert (study.repeatability.icc_lower < study.repeatability.icc).any()
@@ -231,6 +251,7 @@ def test_height_ratios_are_perturbed_too_and_the_lower_limit_may_decide(cohorts)
 
 @pytest.mark.parametrize('limit', ['value', 'lower'])
 def test_nan_never_passes_in_the_study(limit):
+    "Whichever limit decides, and however low it is."
     table = pd.DataFrame(
         dict(icc=[0.9, np.nan, 0.9], icc_lower=[0.85, np.nan, 0.7]), ['good', 'unknown', 'wide']
     )
@@ -242,28 +263,24 @@ def test_nan_never_passes_in_the_study(limit):
         _repeatable(table.index, table * np.nan, 0.8, limit)
 
 
-def test_methods_and_notes_say_where_repeatability_comes_from(cohorts):
+def test_methods_and_notes_state_where_repeatability_comes_from(cohorts):
     "Of the methods only the sentence on repeatability; the rest would need a trained network."
 
-    def said(folder, **settings):
+    def written(folder, **settings):
+        "Methods and notes of a study, and its table of repeatability."
         study = _study(folder, **settings)
         return _repeatability_methods(study), ' '.join(notes(study)), study.own_repeatability
 
     twice, once, never = (
-        said(cohorts['twice'], icc_limit='lower'),
-        said(cohorts['once'], **SMALL),
-        said(cohorts['once'], perturbations=0),
+        written(cohorts['twice'], icc_limit='lower'),
+        written(cohorts['once'], **SMALL),
+        written(cohorts['once'], perturbations=0),
     )
-    assert (
-        'a lower 95 % confidence limit' in twice[0]
-        and f'within and between readers (n = 15 and 15 vertebrae) were kept ({(twice[2].icc_lower >= 0.8).sum()})'
-        in twice[0]
-        and 'perturbed' not in twice[1]
-    )
-    assert '3 perturbed images and masks of each of 8 training vertebrae' in once[0] and all(
-        'no substitute for second readers' in text for text in once[:2]
-    )
-    assert (
-        never[0] == 'Repeatability was not assessed.'
-        and 'no feature was tested for repeatability' in never[1]
-    )
+    kept = f'(n = 15 and 15 vertebrae) were kept ({(twice[2].icc_lower >= 0.8).sum()})'
+    assert 'a lower 95 % confidence limit' in twice[0]
+    assert f'within and between readers {kept}' in twice[0]
+    assert 'perturbed' not in twice[1]
+    assert '3 perturbed images and masks of each of 8 training vertebrae' in once[0]
+    assert all('no substitute for second readers' in text for text in once[:2])
+    assert never[0] == 'Repeatability was not assessed.'
+    assert 'no feature was tested for repeatability' in never[1]
