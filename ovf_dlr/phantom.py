@@ -21,7 +21,8 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from tqdm.auto import tqdm
 
 from .phantom_anatomy import SOURCE_MM, Scene, make_scene
-from .phantom_beam import VIEWS, Maps, _enlarge, _smoothstep
+from .phantom_beam import Maps, _enlarge, _smoothstep
+from .phantom_front import VIEWS
 from .phantom_patients import N_SECOND_READINGS, draw_patients, excluded_patients
 
 # %% ../nbs/09_phantom.ipynb #c011
