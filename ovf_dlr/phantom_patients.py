@@ -6,7 +6,9 @@
 __all__ = ['CLASS_SHARES', 'SIZES', 'N_SECOND_READINGS', 'STUDY', 'EXCLUSIONS', 'score_table', 'visible_ceiling', 'apportion',
            'margins', 'rake_to_margins', 'fit_margins', 'draw_patients', 'margins_table', 'excluded_patients']
 
-# %% ../nbs/06_phantom_patients.ipynb #c003
+# %% ../nbs/06_phantom_patients.ipynb #c002
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -17,37 +19,31 @@ from .manifest import SPLITS
 
 # %% ../nbs/06_phantom_patients.ipynb #c005
 CLASS_SHARES = (0.46, 0.42, 0.12)
-_MORPHOLOGY = np.array(
+_PARTS = ['morphology', 'mri', 'bone_density', 'clinical']
+_MORPHOLOGY = np.array(  # row: points for bone density
     [[0.20, 0.64, 0.16], [0.12, 0.62, 0.26], [0.05, 0.45, 0.50]]
-)  # by points for bone density
+)
 _MRI = dict(Acute=(0.02, 0.88, 0.10), Chronic=(0.88, 0.04, 0.08))
 _CLINICAL = dict(Acute=(0.06, 0.74, 0.20), Chronic=(0.24, 0.66, 0.10))
 _BONE_DENSITY, _STAGE = (0.27, 0.57, 0.16), dict(Acute=0.66, Chronic=0.34)
 
 
-def score_table() -> pd.DataFrame:  # stage, the four parts, fracture_class, p (sums to 1)
-    "Joint distribution of fracture stage and the four ASTLOF parts; no fracture without either deformity or MRI signal."
-    rows = [
-        (
-            s,
-            m,
-            r,
-            b,
-            c,
-            _STAGE[s] * _BONE_DENSITY[b] * _MORPHOLOGY[b, m] * _MRI[s][r] * _CLINICAL[s][c],
-        )
-        for s in _STAGE
-        for m in range(3)
-        for r in range(3)
-        for b in range(3)
-        for c in range(3)
-        if m + r > 0
+def _untilted(stage, morphology, mri, bone, clinical) -> float:
+    "Probability of one combination, before the classes get their shares."
+    visible = _STAGE[stage] * _BONE_DENSITY[bone] * _MORPHOLOGY[bone, morphology]
+    return visible * _MRI[stage][mri] * _CLINICAL[stage][clinical]
+
+
+def score_table() -> pd.DataFrame:  # stage, the four parts, p (sums to 1), fracture_class
+    "Joint distribution of fracture stage and the four ASTLOF parts, one row per combination."
+    combinations = [
+        row
+        for row in product(_STAGE, *4 * [range(3)])
+        if row[1] + row[2] > 0  # no fracture without either deformity or MRI signal
     ]
-    table = pd.DataFrame(
-        rows, columns=['stage', 'morphology', 'mri', 'bone_density', 'clinical', 'p']
-    )
-    total = table[['morphology', 'mri', 'bone_density', 'clinical']].sum(axis=1)
-    table['fracture_class'] = astlof_class(total).astype(int)
+    table = pd.DataFrame(combinations, columns=['stage', *_PARTS])
+    table['p'] = [_untilted(*row) for row in combinations]
+    table['fracture_class'] = astlof_class(table[_PARTS].sum(axis=1)).astype(int)
     shares = table.fracture_class.map(dict(enumerate(CLASS_SHARES)))
     return table.assign(p=table.p / table.groupby('fracture_class').p.transform('sum') * shares)
 
@@ -65,13 +61,15 @@ def visible_ceiling(
 
 
 def _weighted_auc(positive, negative) -> float:
-    "P(score of a positive > score of a negative), ties counting half; the score of a cell is its share of positives."
+    "P(a positive scores above a negative), ties half; a cell scores its share of positives."
     score = positive / (positive + negative)
     wins = np.sign(np.subtract.outer(score, score)) / 2 + 0.5
     return float(positive @ wins @ negative / positive.sum() / negative.sum())
 
 # %% ../nbs/06_phantom_patients.ipynb #c013
-SIZES = {  # split -> patients, vertebrae, patients at least with a fracture of each class; 'smoke' and 'demo' are ours, 'paper' the study's
+# split -> patients, vertebrae, patients at least with a fracture of each class;
+# 'smoke' and 'demo' are ours, 'paper' is the study's
+SIZES = {
     'smoke': dict(
         train=(21, 34, 5), internal=(6, 10, 2), external=(6, 10, 2), prospective=(6, 10, 2)
     ),
@@ -82,59 +80,58 @@ SIZES = {  # split -> patients, vertebrae, patients at least with a fracture of 
         train=(653, 712, 5), internal=(125, 178, 5), external=(96, 111, 5), prospective=(68, 75, 5)
     ),
 }
-N_SECOND_READINGS = dict(
-    smoke=15, demo=30, paper=30
-)  # training vertebrae that are delineated again
+N_SECOND_READINGS = dict(smoke=15, demo=30, paper=30)  # training vertebrae that are outlined again
 _CENTER = dict(train='I', internal='I', external='II', prospective='III')
 _SPLITS, _TREATMENTS = list(SPLITS), ('Conservative', 'PVA', 'Open surgery')
 
+_TABLE_1 = {  # and the patients of Figure 1; by split
+    ('patients', ''): (653, 125, 96, 68),
+    ('vertebrae', ''): (712, 178, 111, 75),
+    ('sex', 'Female'): (531, 123, 70, 51),
+    ('sex', 'Male'): (181, 55, 41, 24),
+    ('age', 'mean'): (70.38, 68.01, 65.54, 65.83),
+    ('age', 'sd'): (10.49, 10.73, 9.19, 11.32),
+    ('t_score', 'mean'): (-2.7, -3.0, -2.7, -2.9),
+    ('t_score', 'sd'): (0.70, 0.81, 0.53, 0.69),
+    ('location', 'Thoracic'): (205, 47, 19, 19),
+    ('location', 'Lumbar'): (507, 131, 92, 56),
+    ('stage', 'Acute'): (472, 104, 76, 53),
+    ('stage', 'Chronic'): (240, 74, 35, 22),
+    ('fracture_class', 0): (330, 75, 53, 32),
+    ('fracture_class', 1): (294, 85, 49, 33),
+    ('fracture_class', 2): (88, 18, 9, 10),
+    ('treatment', 'Conservative'): (354, 97, 60, 42),
+    ('treatment', 'PVA'): (290, 58, 36, 19),
+    ('treatment', 'Open surgery'): (68, 23, 15, 14),
+}
+_TABLE_2 = {0: (357, 98, 35), 1: (159, 232, 70), 2: (37, 73, 15)}  # treatments by class
+_TEXT = {  # of all patients
+    ('patients by sex', 'Female'): 678,
+    ('patients by sex', 'Male'): 264,
+    ('patients by bone mass', 'normal'): 16,
+    ('patients by bone mass', 'reduced'): 205,
+    ('patients by bone mass', 'osteoporosis'): 721,
+    ('patients by fractures', 1): 832,
+    ('patients by fractures', 2): 86,
+    ('patients by fractures', 3): 24,
+    ('age of patients', 'mean'): 69.34,
+    ('age of patients', 'sd'): 10.19,
+    ('age of patients', 'min'): 50,
+    ('age of patients', 'max'): 97,
+}
 
-def _study() -> (
-    pd.DataFrame
-):  # (characteristic, value) x (four splits, all); empty where the paper is silent
-    "Table 1, Table 2, Figure 1 and the section on clinical characteristics of the study (doi:10.3389/fendo.2024.1370838)."
-    by_split = {
-        ('patients', ''): (653, 125, 96, 68),
-        ('vertebrae', ''): (712, 178, 111, 75),
-        ('sex', 'Female'): (531, 123, 70, 51),
-        ('sex', 'Male'): (181, 55, 41, 24),
-        ('age', 'mean'): (70.38, 68.01, 65.54, 65.83),
-        ('age', 'sd'): (10.49, 10.73, 9.19, 11.32),
-        ('t_score', 'mean'): (-2.7, -3.0, -2.7, -2.9),
-        ('t_score', 'sd'): (0.70, 0.81, 0.53, 0.69),
-        ('location', 'Thoracic'): (205, 47, 19, 19),
-        ('location', 'Lumbar'): (507, 131, 92, 56),
-        ('stage', 'Acute'): (472, 104, 76, 53),
-        ('stage', 'Chronic'): (240, 74, 35, 22),
-        ('fracture_class', 0): (330, 75, 53, 32),
-        ('fracture_class', 1): (294, 85, 49, 33),
-        ('fracture_class', 2): (88, 18, 9, 10),
-        ('treatment', 'Conservative'): (354, 97, 60, 42),
-        ('treatment', 'PVA'): (290, 58, 36, 19),
-        ('treatment', 'Open surgery'): (68, 23, 15, 14),
+
+def _study() -> pd.DataFrame:  # (characteristic, value) x (four splits, all); empty: not reported
+    "Tables 1 and 2, Figure 1 and the text of the study (doi:10.3389/fendo.2024.1370838)."
+    table = pd.DataFrame(_TABLE_1, index=SPLITS).T
+    moments = product(('age', 't_score'), ('mean', 'sd'))
+    table['all'] = table.sum(axis=1).where(~table.index.isin(list(moments)))
+    by_class = {
+        (f'treatment of class {k}', treatment): n
+        for k, counts in _TABLE_2.items()
+        for treatment, n in zip(_TREATMENTS, counts, strict=True)
     }
-    table_2 = {0: (357, 98, 35), 1: (159, 232, 70), 2: (37, 73, 15)}
-    overall = {
-        (f'treatment of class {k}', t): n for k in table_2 for t, n in zip(_TREATMENTS, table_2[k])
-    } | {
-        ('patients by sex', 'Female'): 678,
-        ('patients by sex', 'Male'): 264,
-        ('patients by bone mass', 'normal'): 16,
-        ('patients by bone mass', 'reduced'): 205,
-        ('patients by bone mass', 'osteoporosis'): 721,
-        ('patients by fractures', 1): 832,
-        ('patients by fractures', 2): 86,
-        ('patients by fractures', 3): 24,
-        ('age of patients', 'mean'): 69.34,
-        ('age of patients', 'sd'): 10.19,
-        ('age of patients', 'min'): 50,
-        ('age of patients', 'max'): 97,
-    }
-    table = pd.DataFrame(by_split, index=SPLITS).T
-    table['all'] = table.sum(axis=1).where(
-        ~table.index.isin([(n, v) for n in ('age', 't_score') for v in ('mean', 'sd')])
-    )
-    return pd.concat([table, pd.DataFrame({'all': overall})])
+    return pd.concat([table, pd.DataFrame({'all': by_class | _TEXT})])
 
 
 STUDY = _study()
@@ -154,72 +151,59 @@ def apportion(
         counts[np.argmax(np.where(counts > least, counts - wanted, -np.inf))] -= 1
     return counts
 
-
+# %% ../nbs/06_phantom_patients.ipynb #79627612
 def margins(
     size: str,  # a key of `SIZES`
 ) -> pd.DataFrame:  # like `STUDY`, with every margin of every split
     "The study's margins on the scale of a cohort. Raises `ValueError` for an unknown size."
     if size not in SIZES:
         raise ValueError(f'size {size!r} is unknown; there are {", ".join(SIZES)}')
-    patients, vertebrae, least = (pd.Series(x, _SPLITS) for x in zip(*SIZES[size].values()))
+    columns = zip(*SIZES[size].values(), strict=True)
+    patients, vertebrae, least = (pd.Series(x, _SPLITS) for x in columns)
     table = STUDY.copy()
-    table.loc[('patients', ''), _SPLITS], table.loc[('vertebrae', ''), _SPLITS] = (
-        patients,
-        vertebrae,
-    )
-    for name in ('sex', 'location', 'stage', 'fracture_class', 'treatment'):
-        for s in SPLITS:
-            table.loc[name, s] = apportion(
-                vertebrae[s], STUDY.loc[name, s], least[s] * (name == 'fracture_class')
-            )
-    return _with_sums(_spread_patients(table, patients, vertebrae))
+    table.loc[('patients', ''), _SPLITS] = patients
+    table.loc[('vertebrae', ''), _SPLITS] = vertebrae
+    for name, s in product(('sex', 'location', 'stage', 'fracture_class', 'treatment'), SPLITS):
+        at_least = least[s] * (name == 'fracture_class')
+        table.loc[name, s] = apportion(vertebrae[s], STUDY.loc[name, s], at_least)
+    _spread_patients(table, patients, vertebrae)
+    return _with_sums(table)
 
 
-def _spread_patients(table, patients, vertebrae) -> pd.DataFrame:
-    "Spread over the splits what the study counts as a whole (ours: in proportion); the last kind takes the rest."
-
-    def total(name):
-        return apportion(patients.sum(), STUDY.loc[name, 'all'])
-
-    def fill(name, value, *counts):
-        for v, n in zip(value, (*counts, patients - sum(counts))):
-            table.loc[(name, v), _SPLITS] = n
-
-    fill(
-        'patients by sex',
-        ('Female', 'Male'),
-        apportion(
-            total('patients by sex')[0],
-            table.loc[('sex', 'Female'), _SPLITS] * patients / vertebrae,
-        ),
-    )
-    fill(
-        'patients by bone mass',
-        ('normal', 'reduced', 'osteoporosis'),
-        *(apportion(n, patients) for n in total('patients by bone mass')[:2]),
-    )
+def _spread_patients(table, patients, vertebrae):
+    "Fill in, for every split, what the study counts over all patients."
+    kinds = ('patients by sex', 'patients by bone mass')
+    sex, mass = (apportion(patients.sum(), STUDY.loc[name, 'all']) for name in kinds)
+    women = apportion(sex[0], table.loc[('sex', 'Female'), _SPLITS] * patients / vertebrae)
+    _fill(table, 'patients by sex', patients, {'Female': women}, 'Male')
+    thinner = {v: apportion(n, patients) for v, n in zip(('normal', 'reduced'), mass, strict=False)}
+    _fill(table, 'patients by bone mass', patients, thinner, 'osteoporosis')
     extra = vertebrae - patients
     triple = apportion(round(extra.sum() * 24 / 134), extra)
-    fill('patients by fractures', (3, 2, 1), triple, extra - 2 * triple)
-    return table
+    _fill(table, 'patients by fractures', patients, {3: triple, 2: extra - 2 * triple}, 1)
+
+
+def _fill(table, name, patients, counts, last):
+    "Set the counts of one characteristic in every split; the `last` kind takes the rest."
+    for value, n in {**counts, last: patients - sum(counts.values())}.items():
+        table.loc[(name, value), _SPLITS] = n
 
 
 def _with_sums(table) -> pd.DataFrame:
     "Sums in the column `all`, where things can be added."
-    counted = table[_SPLITS].notna().all(axis=1) & ~table.index.get_level_values(1).isin(
-        ['mean', 'sd']
-    )
+    moments = table.index.get_level_values(1).isin(['mean', 'sd'])
+    counted = table[_SPLITS].notna().all(axis=1) & ~moments
     return table.assign(all=table['all'].mask(counted, table[_SPLITS].sum(axis=1)))
 
 # %% ../nbs/06_phantom_patients.ipynb #c021
 def rake_to_margins(
     rows,  # (m, n): what each of n kinds adds to each of m totals
-    low,
-    high,  # (m,): wanted totals
+    low,  # (m,): wanted totals, at least
+    high,  # (m,): wanted totals, at most
     weight=1.0,  # (m,): cost of missing one by 1
     most=1,  # of a kind
 ) -> np.ndarray:  # (n,) int, how many of each kind
-    "Choose whole numbers whose totals lie between `low` and `high`; where that cannot be, as near as `scipy.optimize.milp` comes."
+    "Choose whole numbers with totals from `low` to `high`, or as near as HiGHS comes."
     (m, n), cost = np.shape(rows), np.broadcast_to(weight, len(rows))
     missed = eye_array(m)
     limits = LinearConstraint(hstack([csc_array(rows), missed, -missed]), low, high)
@@ -228,8 +212,8 @@ def rake_to_margins(
         constraints=limits,
         integrality=np.r_[np.ones(n), np.zeros(2 * m)],
         bounds=Bounds(0, np.r_[np.full(n, most), np.full(2 * m, np.inf)]),
-        options=dict(node_limit=1000),
-    )  # not a time limit: that would depend on the machine
+        options=dict(node_limit=1000),  # not a time limit: that would depend on the machine
+    )
     return np.rint(found.x[:n]).astype(int)
 
 # %% ../nbs/06_phantom_patients.ipynb #c025
@@ -250,6 +234,7 @@ def _t_score(points, rng) -> float:
 
 
 def _bone_mass(t_score):
+    "Bone mass by T-score, with the limits of the WHO."
     return np.select([t_score >= -1, t_score > -2.5], ['normal', 'reduced'], 'osteoporosis')
 
 
@@ -263,30 +248,36 @@ def _levels(n, location, rng) -> list[str]:
     return [_T_LEVELS[i] for i in [first, *others]]
 
 
-def _candidates(split, n_fractures, rng) -> pd.DataFrame:  # one row per vertebra
-    "Candidates with the given numbers of fractures, before anybody asks how many there are of a kind."
-    scores, m, n = score_table(), STUDY[split], len(n_fractures)
-    given = [np.where(scores.bone_density == b, scores.p, 0) for b in range(3)]
+def _given_bone(scores) -> list:
+    "Probabilities of the rows of `score_table`, given 0, 1 or 2 points for bone density."
+    parts = (np.where(scores.bone_density == b, scores.p, 0) for b in range(3))
+    return [p / p.sum() for p in parts]
+
+
+def _draw_fractures(split, n_fractures, scores, rng):
+    "Rows (candidate, n_fractures, sex, t_score, level, row of `scores`), one per vertebra."
+    m, n, given = STUDY[split], len(n_fractures), _given_bone(scores)
     first = rng.choice(len(scores), n, p=scores.p)
     sex = rng.choice(['Female', 'Male'], n, p=m['sex'] / m['sex'].sum())
     location = rng.choice(['Thoracic', 'Lumbar'], n, p=m['location'] / m['location'].sum())
-    rows = []
     for i, k in enumerate(n_fractures):
         bone = scores.bone_density[first[i]]
-        which, t = (
-            [first[i], *rng.choice(len(scores), k - 1, p=given[bone] / given[bone].sum())],
-            _t_score(bone, rng),
-        )
-        rows += [
-            (i, k, sex[i], t, level, w) for w, level in zip(which, _levels(k, location[i], rng))
-        ]
+        others = rng.choice(len(scores), k - 1, p=given[bone])
+        t, levels = _t_score(bone, rng), _levels(k, location[i], rng)
+        for score, level in zip([first[i], *others], levels, strict=True):
+            yield i, k, sex[i], t, level, score
+
+
+def _candidates(split, n_fractures, rng) -> pd.DataFrame:  # one row per vertebra
+    "Candidates with the given numbers of fractures, before their kinds are counted."
+    scores = score_table()
     table = pd.DataFrame(
-        rows, columns=['candidate', 'n_fractures', 'sex', 't_score', 'level', 'score']
+        _draw_fractures(split, n_fractures, scores, rng),
+        columns=['candidate', 'n_fractures', 'sex', 't_score', 'level', 'score'],
     )
     parts = scores.drop(columns='p').iloc[table.pop('score')].reset_index(drop=True)
-    return pd.concat([table, parts], axis=1).assign(
-        location=np.where(table.level.str[0] == 'T', 'Thoracic', 'Lumbar')
-    )
+    location = np.where(table.level.str[0] == 'T', 'Thoracic', 'Lumbar')
+    return pd.concat([table, parts], axis=1).assign(location=location)
 
 # %% ../nbs/06_phantom_patients.ipynb #c027
 class _Totals:
@@ -296,220 +287,207 @@ class _Totals:
         self.rows, self.low, self.high = [], [], []
 
     def add(self, row, low, high=None):
+        "One total: what each candidate adds to it, and the wanted range."
         self.rows.append(np.asarray(row, float))
         self.low.append(low)
         self.high.append(low if high is None else high)
 
     def add_moments(self, values, times, n, mean, sd, slack, scale):
-        "The mean of `n` numbers, `values[i]` occurring `times[i]` times, within `slack`, and their SD within .004, both times `scale`."
+        "Mean (within `slack`) and SD (within .004) of `n` numbers: `values[i]` `times[i]` times."
         d = np.asarray(values, float) - mean
         self.add(d * times / n, -slack * scale, slack * scale)
-        self.add(
-            d * d * times / max(n - 1, 1) / (2 * sd), sd / 2 - 0.004 * scale, sd / 2 + 0.004 * scale
-        )
+        half = d * d * times / max(n - 1, 1) / (2 * sd)
+        self.add(half, sd / 2 - 0.004 * scale, sd / 2 + 0.004 * scale)
+
+
+def _add_vertebra_totals(totals, pool, m, least):
+    "What is counted by vertebra, and at least `least` patients with a fracture of each class."
+
+    def per_candidate(x):
+        "How many of each candidate's vertebrae have `x`."
+        return np.bincount(pool.candidate, np.asarray(x, float))
+
+    for name in ('sex', 'location', 'stage', 'fracture_class'):
+        for value in m[name].index:
+            totals.add(per_candidate(pool[name] == value), m[name, value])
+    for c in range(3):
+        totals.add(per_candidate(pool.fracture_class == c) > 0, least, np.inf)
+
+
+def _add_patient_totals(totals, patients, m):
+    "What is counted by patient: bone mass and sex."
+    for value in ('normal', 'reduced'):
+        totals.add(_bone_mass(patients.t_score) == value, m['patients by bone mass', value])
+    totals.add(patients.sex == 'Female', m['patients by sex', 'Female'])
+
+
+def _split_totals(split, pool, m, least) -> _Totals:
+    "All totals of one split but age and treatment; first the numbers of patients by fractures."
+    patients, totals, n = pool.drop_duplicates('candidate'), _Totals(), int(m['vertebrae', ''])
+    for k, count in m['patients by fractures'].astype(int).items():
+        totals.add(patients.n_fractures == k, count)
+    _add_vertebra_totals(totals, pool, m, least)
+    _add_patient_totals(totals, patients, m)
+    mean, sd = m['t_score', 'mean'], m['t_score', 'sd']
+    scale = STUDY.loc[('vertebrae', ''), split] / n
+    totals.add_moments(patients.t_score, patients.n_fractures, n, mean, sd, 0.02, scale)
+    return totals
 
 
 def _choose_patients(split, m, least, rng) -> pd.DataFrame:  # m: the split's column of `margins`
     "The patients of one split, all but their ages and treatment."
-    need, n = m['patients by fractures'].astype(int), int(m['vertebrae', ''])
+    need = m['patients by fractures'].astype(int)
     pool = _candidates(split, np.repeat(need.index, np.maximum(4 * need, 60 * (need > 0))), rng)
-    person, totals = pool.drop_duplicates('candidate'), _Totals()
-
-    def per_person(x):
-        return np.bincount(pool.candidate, np.asarray(x, float))
-
-    for k in need.index:
-        totals.add(person.n_fractures == k, need[k])
-    for name in ('sex', 'location', 'stage', 'fracture_class'):
-        for value in m[name].index:
-            totals.add(per_person(pool[name] == value), m[name, value])
-    for c in range(3):
-        totals.add(per_person(pool.fracture_class == c) > 0, least, np.inf)
-    for value in ('normal', 'reduced'):
-        totals.add(_bone_mass(person.t_score) == value, m['patients by bone mass', value])
-    totals.add(person.sex == 'Female', m['patients by sex', 'Female'])
-    totals.add_moments(
-        person.t_score,
-        person.n_fractures,
-        n,
-        m['t_score', 'mean'],
-        m['t_score', 'sd'],
-        0.02,
-        STUDY.loc[('vertebrae', ''), split] / n,
-    )
-    weight = np.r_[
-        np.full(len(need), 100.0), np.ones(len(totals.rows) - len(need))
-    ]  # the number of patients before all else
-    chosen = rng.permutation(
-        np.flatnonzero(rake_to_margins(totals.rows, totals.low, totals.high, weight))
-    )
-    return pd.concat([pool[pool.candidate == i] for i in chosen]).assign(
-        split=split, center=_CENTER[split]
-    )
+    totals = _split_totals(split, pool, m, least)
+    weight = np.ones(len(totals.rows))
+    weight[: len(need)] = 100.0  # the number of patients before all else
+    chosen = np.flatnonzero(rake_to_margins(totals.rows, totals.low, totals.high, weight))
+    rows = [pool[pool.candidate == i] for i in rng.permutation(chosen)]
+    return pd.concat(rows).assign(split=split, center=_CENTER[split])
 
 # %% ../nbs/06_phantom_patients.ipynb #c029
 class _Moments:
-    "How far ages are from the wanted means and SDs: of the vertebrae of four splits, and of all patients."
+    "How far ages are from the wanted means and SDs: of vertebrae of four splits, of all patients."
 
     def __init__(self, patients, m):
         split, self.times = patients.split.map(SPLITS.index).to_numpy(), np.ones((5, len(patients)))
         self.times[:4] = patients.n_fractures.to_numpy() * (split == np.arange(4)[:, None])
-        self.mean, self.sd = (
-            np.array(
-                [*m.loc[('age', what), _SPLITS], m.loc[('age of patients', what), 'all']], float
-            )
-            for what in ('mean', 'sd')
-        )
         self.n = self.times.sum(1)
-        self.exact = 0.004 * np.maximum(
-            np.array([*STUDY.loc[('vertebrae', ''), _SPLITS], 942]) / self.n, 1
+        self.mean, self.sd = (
+            np.array([*m.loc[('age', x), _SPLITS], m.loc[('age of patients', x), 'all']], float)
+            for x in ('mean', 'sd')
         )
+        published = np.array([*STUDY.loc[('vertebrae', ''), _SPLITS], 942])
+        self.exact = 0.004 * np.maximum(published / self.n, 1)
 
-    def off(self, change, square):
-        return np.concatenate(
-            [change / self.n, square / (self.n - 1).clip(1) / (2 * self.sd) - self.sd / 2], -1
-        )
-
-    def miss(self, off):
-        return np.clip(abs(off) - np.tile(self.exact, 2), 0, None).sum(-1)
-
-    def sums(self, age, who=slice(None)):
-        d, times = (
-            np.asarray(age)[..., None, :] - self.mean[:, None],
-            np.moveaxis(self.times[:, who], 0, -2),
-        )
+    def sums(self, age, rows=slice(None)):
+        "Sums, five each, of the distances of `age` from the wanted means, and of their squares."
+        d = np.asarray(age)[..., None, :] - self.mean[:, None]
+        times = np.moveaxis(self.times[:, rows], 0, -2)
         return (times * d).sum(-1), (times * d * d).sum(-1)
 
+    def missed(self, change, square):
+        "By how much sums miss the wanted moments, beyond the printed digits."
+        sd = square / (self.n - 1).clip(1) / (2 * self.sd) - self.sd / 2
+        off = np.concatenate([change / self.n, sd], -1)
+        return np.clip(abs(off) - np.tile(self.exact, 2), 0, None).sum(-1)
 
-def _choose_ages(
-    patients, m, rng
-) -> pd.Series:  # patients: split and n_fractures of each; m: `margins`
-    "Ages, drawn and then nudged by single years, of up to three patients at a time, as long as that brings the moments nearer."
-    at, wanted = patients.split.map(SPLITS.index).to_numpy(), _Moments(patients, m)
-    age = (
-        rng.normal(wanted.mean[at], wanted.sd[at] * np.where(patients.n_fractures > 1, 1.25, 0.955))
-        .round()
-        .clip(50, 97)
+
+def _draw_ages(patients, wanted, m, rng) -> np.ndarray:
+    "Ages near the wanted moments; youngest and oldest are those of the study."
+    at = patients.split.map(SPLITS.index).to_numpy()
+    sd = wanted.sd[at] * np.where(patients.n_fractures > 1, 1.25, 0.955)
+    age = rng.normal(wanted.mean[at], sd).round().clip(50, 97)
+    youngest, oldest = np.where(at == 0, age, 99).argmin(), np.where(at == 0, age, 0).argmax()
+    age[[youngest, oldest]] = [m.loc[('age of patients', x), 'all'] for x in ('min', 'max')]
+    return age
+
+
+def _nudge(age, free, wanted, rng) -> np.ndarray:
+    "Of 300 ways to change three of the `free` ages by a year, the best, if it is better."
+    rows = rng.choice(free, (300, 3))
+    new = (age[rows] + rng.integers(-1, 2, rows.shape)).clip(50, 97)
+    (change, square), (c1, s1), (c0, s0) = (
+        wanted.sums(age),
+        wanted.sums(new, rows),
+        wanted.sums(age[rows], rows),
     )
-    age[[np.where(at == 0, age, 99).argmin(), np.where(at == 0, age, 0).argmax()]] = (
-        m.loc[('age of patients', 'min'), 'all'],
-        m.loc[('age of patients', 'max'), 'all'],
-    )
+    best, trial = wanted.missed(change + c1 - c0, square + s1 - s0).argmin(), age.copy()
+    trial[rows[best]] = new[best]
+    better = wanted.missed(*wanted.sums(trial)) < wanted.missed(change, square)
+    return trial if better else age
+
+
+def _choose_ages(patients, m, rng) -> pd.Series:
+    "Ages of `patients` (with split and n_fractures), drawn and nudged; m: `margins`."
+    wanted = _Moments(patients, m)
+    age = _draw_ages(patients, wanted, m, rng)
     free = np.flatnonzero((age > 50) & (age < 97))
     for _ in range(800):
-        sums = wanted.sums(age)
-        if not wanted.miss(wanted.off(*sums)):
+        if not wanted.missed(*wanted.sums(age)):
             break
-        who = rng.choice(free, (300, 3))
-        new = (age[who] + rng.integers(-1, 2, who.shape)).clip(50, 97)
-        (c1, s1), (c0, s0) = wanted.sums(new, who), wanted.sums(age[who], who)
-        best = wanted.miss(wanted.off(sums[0] + c1 - c0, sums[1] + s1 - s0)).argmin()
-        trial = age.copy()
-        trial[who[best]] = new[best]
-        if wanted.miss(wanted.off(*wanted.sums(trial))) < wanted.miss(wanted.off(*sums)):
-            age = trial
+        age = _nudge(age, free, wanted, rng)
     return pd.Series(age.astype(int), patients.index)
 
 # %% ../nbs/06_phantom_patients.ipynb #c031
 def fit_margins(
-    pairs: list,  # [(axes, totals)]: axes that stay, in rising order, and the wanted sums over the others
+    pairs: list,  # [(axes, totals)]: axes that stay, in rising order; wanted sums over the others
     shape,  # of the table
-    sweeps: int = 50,
+    sweeps: int = 50,  # over all pairs
 ) -> np.ndarray:  # of `shape`
-    "Iterative proportional fitting (Deming and Stephan 1940, doi:10.1214/aoms/1177731829), from a table of ones."
+    "Iterative proportional fitting (Deming and Stephan 1940, doi:10.1214/aoms/1177731829) of ones."
     table = np.ones(shape)
     for _ in range(sweeps):
         for axes, totals in pairs:
             others = tuple(i for i in range(len(shape)) if i not in axes)
             now = table.sum(others, keepdims=True)
-            table = table * np.divide(
-                np.reshape(totals, now.shape), now, out=np.zeros_like(now), where=now > 0
-            )
+            wanted = np.reshape(totals, now.shape)
+            table = table * np.divide(wanted, now, out=np.zeros_like(now), where=now > 0)
     return table
 
-
-def _choose_treatments(
-    vertebrae, m, rng
-) -> np.ndarray:  # vertebrae: split and fracture_class of each
-    "A treatment for each vertebra."
-    groups = vertebrae.groupby(['split', 'fracture_class']).indices
-    count = np.array([[len(groups.get((s, c), ())) for c in range(3)] for s in SPLITS])
-    by_class = np.array(
-        [
-            apportion(n, STUDY.loc[f'treatment of class {c}', 'all'])
-            for c, n in enumerate(count.sum(0))
-        ]
-    )
-    pairs = [
-        ((0, 1), count),
-        ((0, 2), m.loc['treatment', _SPLITS].to_numpy(float).T),
-        ((1, 2), by_class),
+# %% ../nbs/06_phantom_patients.ipynb #9ec68b2e
+def _treatment_margins(count, m) -> list:
+    "Pairs for `fit_margins`: split by class (`count`), split by treatment, class by treatment."
+    by_class = [
+        apportion(n, STUDY.loc[f'treatment of class {c}', 'all'])
+        for c, n in enumerate(count.sum(0))
     ]
-    wanted = fit_margins(pairs, (4, 3, 3))
-    cell = np.indices(wanted.shape).reshape(3, -1)
-    sums = np.concatenate(
+    by_split = m.loc['treatment', _SPLITS].to_numpy(float).T
+    return [((0, 1), count), ((0, 2), by_split), ((1, 2), np.array(by_class))]
+
+
+def _pair_sums(pairs, shape) -> np.ndarray:  # (totals, cells), 0 or 1
+    "Which cells of a table of `shape` count towards which total."
+    cell = np.indices(shape).reshape(len(shape), -1)
+    return np.concatenate(
         [
-            [
-                np.all(cell[list(axes)].T == at, axis=1)
-                for at in np.ndindex(4 if 0 in axes else 3, 3)
-            ]
-            for axes, _ in pairs
+            [np.all(cell[list(axes)].T == at, axis=1) for at in np.ndindex(np.shape(totals))]
+            for axes, totals in pairs
         ]
     )
-    total, weight = (
-        np.concatenate([np.ravel(t) for _, t in pairs]),
-        np.repeat([1000.0, 1.0, 0.01], [12, 21, 36]),
-    )
-    whole = rake_to_margins(
-        np.vstack([sums, np.eye(36)]), *2 * [np.r_[total, wanted.ravel()]], weight, most=np.inf
-    ).reshape(wanted.shape)
+
+
+def _treatment_counts(count, m) -> np.ndarray:  # int, split x class x treatment
+    "Whole numbers near the fitted table; the number of vertebrae is kept before all else."
+    pairs = _treatment_margins(count, m)
+    wanted = fit_margins(pairs, (4, 3, 3))
+    rows = np.vstack([_pair_sums(pairs, wanted.shape), np.eye(36)])
+    total = np.concatenate([*(np.ravel(t) for _, t in pairs), wanted.ravel()])
+    weight = np.repeat([1000.0, 1.0, 0.01], [12, 21, 36])
+    return rake_to_margins(rows, total, total, weight, most=np.inf).reshape(wanted.shape)
+
+
+def _choose_treatments(vertebrae, m, rng) -> np.ndarray:
+    "A treatment for each vertebra, by split and fracture_class."
+    rows = vertebrae.groupby(['split', 'fracture_class']).indices
+    count = np.array([[len(rows.get((s, c), ())) for c in range(3)] for s in SPLITS])
+    counts = _treatment_counts(count, m)
     out = np.empty(len(vertebrae), object)
-    for (s, c), who in groups.items():
-        out[who] = rng.permutation(np.repeat(_TREATMENTS, whole[SPLITS.index(s), c]))
+    for (s, c), at in rows.items():
+        out[at] = rng.permutation(np.repeat(_TREATMENTS, counts[SPLITS.index(s), c]))
     return out
 
 # %% ../nbs/06_phantom_patients.ipynb #c035
 _COLUMNS = [
-    'patient_id',
-    'center',
-    'split',
-    'image',
-    'mask',
-    'mask_label',
-    'level',
-    'astlof',
-    'morphology',
-    'mri',
-    'bone_density',
-    'clinical',
-    't_score',
-    'sex',
-    'age',
-    'location',
-    'stage',
-    'treatment',
+    *('patient_id', 'center', 'split', 'image', 'mask', 'mask_label', 'level', 'astlof'),
+    *_PARTS,
+    *('t_score', 'sex', 'age', 'location', 'stage', 'treatment'),
 ]
 
 
 def draw_patients(
     size: str = 'demo',  # a key of `SIZES`
     seed: int = 0,  # same seed, same patients
-) -> (
-    pd.DataFrame
-):  # one row per vertebra, index vertebra_id: the manifest without those screened out
-    "Draw the clinical table of a cohort that keeps `margins`."
+) -> pd.DataFrame:  # one row per vertebra, index vertebra_id: the manifest without the excluded
+    "Draw the clinical table of a cohort that keeps `margins`. `ValueError` for an unknown size."
     rng, m = np.random.default_rng([seed, 1]), margins(size)
-    table = pd.concat(
-        [_choose_patients(s, m[s], SIZES[size][s][2], rng) for s in SPLITS], ignore_index=True
-    )
-    table['patient_id'] = [
-        'P%03d' % (i + 1) for i in table.groupby(['split', 'candidate'], sort=False).ngroup()
-    ]
+    splits = [_choose_patients(s, m[s], SIZES[size][s][2], rng) for s in SPLITS]
+    table = pd.concat(splits, ignore_index=True)
+    number = table.groupby(['split', 'candidate'], sort=False).ngroup() + 1
+    table['patient_id'] = [f'P{i:03d}' for i in number]
     patients = table.drop_duplicates('patient_id').set_index('patient_id')
-    table['age'], table['treatment'] = (
-        table.patient_id.map(_choose_ages(patients, m, rng)),
-        _choose_treatments(table, m, rng),
-    )
+    table['age'] = table.patient_id.map(_choose_ages(patients, m, rng))
+    table['treatment'] = _choose_treatments(table, m, rng)
     return _finish_table(table)
 
 
@@ -517,19 +495,46 @@ def _finish_table(table) -> pd.DataFrame:
     "Order from head to foot, ids, total score, files."
     order = table.level.map(_T_LEVELS.index)
     table = table.assign(order=order).sort_values(['patient_id', 'order'], kind='stable')
-    table['astlof'] = (
-        table[['morphology', 'mri', 'bone_density', 'clinical']].sum(axis=1).astype(int)
-    )
-    table['image'], table['mask'] = (
-        'images/' + table.patient_id + '.dcm',
-        'masks/' + table.patient_id + '.nii.gz',
-    )
+    table['astlof'] = table[_PARTS].sum(axis=1).astype(int)
+    table['image'] = 'images/' + table.patient_id + '.dcm'
+    table['mask'] = 'masks/' + table.patient_id + '.nii.gz'
     table['mask_label'] = table.groupby('patient_id').cumcount() + 1
-    return table.set_index(
-        pd.Index(
-            [f'V{i + 1:04d}_{level}' for i, level in enumerate(table.level)], name='vertebra_id'
-        )
-    )[_COLUMNS]
+    ids = [f'V{i + 1:04d}_{level}' for i, level in enumerate(table.level)]
+    return table.set_index(pd.Index(ids, name='vertebra_id'))[_COLUMNS]
+
+
+def _count_vertebrae(v) -> dict:  # characteristic -> {value: count}
+    "What Tables 1 and 2 count, of these vertebrae."
+    found = {
+        c: v[c].value_counts() for c in ('sex', 'location', 'stage', 'fracture_class', 'treatment')
+    }
+    for c in ('age', 't_score'):
+        found[c] = v[c].agg(['mean', 'std']).set_axis(['mean', 'sd'])
+    for k in range(3):
+        treatment = v.treatment[v.fracture_class == k]
+        found[f'treatment of class {k}'] = treatment.value_counts()
+    return found | {'vertebrae': {'': len(v)}}
+
+
+def _count_patients(p) -> dict:  # characteristic -> {value: count}
+    "What the text counts, of these patients."
+    age = p.age.agg(['mean', 'std', 'min', 'max'])
+    return {
+        'patients': {'': len(p)},
+        'patients by sex': p.sex.value_counts(),
+        'patients by fractures': p.n.value_counts(),
+        'patients by bone mass': pd.Series(_bone_mass(p.t_score)).value_counts(),
+        'age of patients': age.set_axis(['mean', 'sd', 'min', 'max']),
+    }
+
+
+def _count_margins(vertebrae) -> list:
+    "The margins of these vertebrae, in the order of `STUDY`."
+    n = vertebrae.patient_id.value_counts()
+    patients = vertebrae.drop_duplicates('patient_id')
+    patients = patients.assign(n=n.reindex(patients.patient_id).to_numpy())
+    found = _count_vertebrae(vertebrae) | _count_patients(patients)
+    return [found[name].get(value, 0) for name, value in STUDY.index]
 
 
 def margins_table(
@@ -537,40 +542,15 @@ def margins_table(
 ) -> pd.DataFrame:  # like `STUDY`, each column twice: paper, phantom
     "The margins of a phantom beside those of the study."
     table = table.assign(fracture_class=astlof_class(table.astlof).astype(int))
-    people = table.drop_duplicates('patient_id').assign(
-        n=table.patient_id.value_counts().reindex(table.patient_id.unique()).to_numpy()
-    )
     phantom = pd.DataFrame(np.nan, STUDY.index, STUDY.columns)
     for split in STUDY:
-        v, p = (t if split == 'all' else t[t.split == split] for t in (table, people))
-        found = {'patients': {'': len(p)}, 'vertebrae': {'': len(v)}} | {
-            c: v[c].agg(['mean', 'std']).set_axis(['mean', 'sd']) for c in ('age', 't_score')
-        }
-        found |= {
-            c: v[c].value_counts()
-            for c in ('sex', 'location', 'stage', 'fracture_class', 'treatment')
-        }
-        found |= {
-            f'treatment of class {k}': v.treatment[v.fracture_class == k].value_counts()
-            for k in range(3)
-        }
-        found |= {
-            'patients by sex': p.sex.value_counts(),
-            'patients by fractures': p.n.value_counts(),
-            'patients by bone mass': pd.Series(_bone_mass(p.t_score)).value_counts(),
-            'age of patients': p.age.agg(['mean', 'std', 'min', 'max']).set_axis(
-                ['mean', 'sd', 'min', 'max']
-            ),
-        }
-        phantom[split] = [found[name].get(value, 0) for name, value in STUDY.index]
-    both = pd.concat(dict(paper=STUDY, phantom=phantom.where(STUDY.notna())), axis=1).swaplevel(
-        axis=1
-    )
-    return both[[(s, who) for s in STUDY for who in ('paper', 'phantom')]]
+        phantom[split] = _count_margins(table if split == 'all' else table[table.split == split])
+    both = pd.concat(dict(paper=STUDY, phantom=phantom.where(STUDY.notna())), axis=1)
+    return both.swaplevel(axis=1)[list(product(STUDY, ('paper', 'phantom')))]
 
 # %% ../nbs/06_phantom_patients.ipynb #c044
-EXCLUSIONS = pd.DataFrame(
-    {  # Figure 1 of the study
+EXCLUSIONS = pd.DataFrame(  # Figure 1 of the study
+    {
         'I': (156, 151, 82, 63, 31),
         'II': (52, 45, 32, 20, 12),
         'III': (41, 27, 10, 6, 6),
@@ -585,28 +565,27 @@ EXCLUSIONS = pd.DataFrame(
 )
 
 
+def _count_excluded(size) -> dict:  # center -> counts by reason, in the order of `EXCLUSIONS`
+    "Excluded patients in proportion to the included."
+    included, study = (
+        t.loc[('patients', ''), _SPLITS].groupby(_CENTER).sum() for t in (margins(size), STUDY)
+    )
+    numbers = {c: round(EXCLUSIONS[c].sum() * included[c] / study[c]) for c in EXCLUSIONS}
+    return {c: apportion(n, EXCLUSIONS[c]) for c, n in numbers.items()}
+
+
 def excluded_patients(
     size: str = 'demo',  # a key of `SIZES`
     seed: int = 0,  # same seed, same order
 ) -> pd.DataFrame:  # patient_id, center, exclusion
     "Patients who were screened but not included, in proportion to Figure 1."
-    included, study = (
-        margins(size).loc[('patients', ''), _SPLITS].groupby(_CENTER).sum(),
-        STUDY.loc[('patients', ''), _SPLITS].groupby(_CENTER).sum(),
-    )
-    reasons = {
-        c: apportion(round(EXCLUSIONS[c].sum() * included[c] / study[c]), EXCLUSIONS[c])
-        for c in EXCLUSIONS
-    }
     rows = [
         (c, reason)
-        for c in reasons
-        for reason, n in zip(EXCLUSIONS.index, reasons[c])
-        for _ in range(n)
+        for c, counts in _count_excluded(size).items()
+        for reason in np.repeat(EXCLUSIONS.index, counts)
     ]
-    table = pd.DataFrame(rows, columns=['center', 'exclusion']).sample(
-        frac=1, random_state=np.random.default_rng([seed, 3]), ignore_index=True
-    )
-    return table.assign(patient_id=[f'X{i + 1:03d}' for i in table.index])[
-        ['patient_id', 'center', 'exclusion']
-    ]
+    rng = np.random.default_rng([seed, 3])
+    table = pd.DataFrame(rows, columns=['center', 'exclusion'])
+    table = table.sample(frac=1, random_state=rng, ignore_index=True)
+    table.insert(0, 'patient_id', [f'X{i + 1:03d}' for i in table.index])
+    return table
