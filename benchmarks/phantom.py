@@ -16,35 +16,45 @@ from ovf_dlr.phantom import make_cohort
 from ovf_dlr.phantom_patients import SIZES, draw_patients
 
 
-def measure(size, n_jobs):
-    "Make a cohort in a temporary folder; one row of the table."
+def seconds(act):
+    "How long `act` takes, and what it returns."
     start = time.perf_counter()
-    draw_patients(size)
-    drawn = time.perf_counter() - start
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        path = make_cohort(folder, size, progress=False, n_jobs=n_jobs)
-        took = time.perf_counter() - start
-        radiographs = len(list(Path(folder).glob('images/*.dcm')))
-        megabytes = sum(f.stat().st_size for f in Path(folder).rglob('*') if f.is_file()) / 2**20
-        rows = len(pd.read_csv(path).dropna(subset='vertebra_id'))
-    peak = (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    )  # of this process; loky's workers are not its to ask
+    result = act()
+    return time.perf_counter() - start, result
+
+
+def contents(folder, manifest):
+    "What is in a cohort, and how large it is."
+    files = [f for f in Path(folder).rglob('*') if f.is_file()]
     return {
-        'size': size,
-        'jobs': n_jobs,
-        'radiographs': radiographs,
-        'vertebrae': rows,
-        'margins s': drawn,
-        'total s': took,
-        'radiographs per s': radiographs / (took - drawn),
-        'disk MB': megabytes,
-        'peak MB': peak,
+        'radiographs': len(list(Path(folder).glob('images/*.dcm'))),
+        'vertebrae': len(pd.read_csv(manifest).dropna(subset='vertebra_id')),
+        'disk MB': sum(f.stat().st_size for f in files) / 2**20,
     }
 
 
-if __name__ == '__main__':
+def measure(size, n_jobs):
+    "Make a cohort in a temporary folder; one row of the table."
+    drawn, _ = seconds(lambda: draw_patients(size))
+    with tempfile.TemporaryDirectory() as folder:
+        took, manifest = seconds(lambda: make_cohort(folder, size, progress=False, n_jobs=n_jobs))
+        found = contents(folder, manifest)
+    return {
+        'size': size,
+        'jobs': n_jobs,
+        'radiographs': found['radiographs'],
+        'vertebrae': found['vertebrae'],
+        'margins s': drawn,
+        'total s': took,
+        'radiographs per s': found['radiographs'] / (took - drawn),
+        'disk MB': found['disk MB'],
+        # of this process only: the workers' memory is not counted
+        'peak MB': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def main():
+    "Measure one size and print what the others would take."
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,6 +65,9 @@ if __name__ == '__main__':
     print(pd.DataFrame([row]).round(1).to_string(index=False))
     for size in SIZES:
         patients = sum(n for n, *_ in SIZES[size].values())
-        print(
-            f'{size}: {patients} radiographs, about {patients / row["radiographs per s"] / 60:.1f} min at this speed'
-        )
+        minutes = patients / row['radiographs per s'] / 60
+        print(f'{size}: {patients} radiographs, about {minutes:.1f} min at this speed')
+
+
+if __name__ == '__main__':
+    main()

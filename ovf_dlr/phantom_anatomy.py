@@ -13,32 +13,26 @@ import pandas as pd
 
 from .phantom_patients import _T_LEVELS
 
-# %% ../nbs/07_phantom_anatomy.ipynb #c008
+# %% ../nbs/07_phantom_anatomy.ipynb #c005
 FIELD_MM = np.array([370.0, 222.0])
 SOURCE_MM = 1000.0  # focus to spine
 LEVELS = ('T6', 'T7', *_T_LEVELS)
-_SIZE_MM = dict(
-    zip(
-        LEVELS,
-        [
-            (24.5, 27, 18.5, 3.6),
-            (26, 28, 19, 3.8),
-            (27, 29, 20, 4),
-            (28, 30, 20.5, 4.2),
-            (29.5, 32, 21.5, 4.6),
-            (30.5, 35, 22.5, 5.5),
-            (31.5, 38, 24, 6.5),
-            (32.5, 41, 26, 8),
-            (33.5, 43, 27, 9.5),
-            (34.5, 45, 27.5, 10.5),
-            (35, 47, 27.5, 10.5),
-            (35, 50, 26.5, 9.5),
-        ],
-    )
-)  # depth, width, height, disc below
-_TILT = np.deg2rad(
-    [-4, 1, 5, 9, 12, 14, 14, 12, 7, 0, -9, -21]
-)  # of a standing adult, kyphosis above, lordosis below
+_SIZE_MM = dict(  # depth, width, height, disc below
+    T6=(24.5, 27, 18.5, 3.6),
+    T7=(26, 28, 19, 3.8),
+    T8=(27, 29, 20, 4),
+    T9=(28, 30, 20.5, 4.2),
+    T10=(29.5, 32, 21.5, 4.6),
+    T11=(30.5, 35, 22.5, 5.5),
+    T12=(31.5, 38, 24, 6.5),
+    L1=(32.5, 41, 26, 8),
+    L2=(33.5, 43, 27, 9.5),
+    L3=(34.5, 45, 27.5, 10.5),
+    L4=(35, 47, 27.5, 10.5),
+    L5=(35, 50, 26.5, 9.5),
+)
+# of a standing adult, by level: kyphosis above, lordosis below
+_TILT = np.deg2rad([-4, 1, 5, 9, 12, 14, 14, 12, 7, 0, -9, -21])
 
 
 @dataclass
@@ -75,7 +69,8 @@ class Body:
     seed: int = 0
 
     @property
-    def axes(self) -> np.ndarray:  # unit vectors (front, up) in (row, column)
+    def axes(self) -> np.ndarray:  # (2, 2)
+        "Unit vectors to the front and up, in (row, column)."
         c, s = np.cos(self.tilt), np.sin(self.tilt)
         return np.array([[-s, -c], [-c, s]])
 
@@ -93,21 +88,16 @@ class Scene:
     shutter: tuple = (0.0, 0.0, 0.0, 0.0)  # collimation at top, bottom, left, right, mm
     seed: int = 0
 
-# %% ../nbs/07_phantom_anatomy.ipynb #c010
+# %% ../nbs/07_phantom_anatomy.ipynb #c008
 def _heights(points, rng) -> dict:
     "Height left at the front, middle and back, by points for morphology."
     if points == 0:
-        return dict(
-            front=1 - abs(rng.normal(0, 0.03)), middle=1 - abs(rng.normal(0, 0.035)), back=1.0
-        )
+        front, middle = 1 - abs(rng.normal(0, 0.03)), 1 - abs(rng.normal(0, 0.035))
+        return dict(front=front, middle=middle, back=1.0)
     loss = rng.uniform(0.12, 0.34) if points == 1 else rng.uniform(0.28, 0.52)
     if points == 2:
-        return dict(
-            front=1 - loss,
-            middle=1 - 0.95 * loss,
-            back=1 - loss * rng.uniform(0.35, 0.8),
-            bulge=rng.uniform(1.5, 4.5),
-        )
+        back, bulge = 1 - loss * rng.uniform(0.35, 0.8), rng.uniform(1.5, 4.5)
+        return dict(front=1 - loss, middle=1 - 0.95 * loss, back=back, bulge=bulge)
     if rng.random() < 0.6:
         return dict(front=1 - loss, middle=1 - 0.75 * loss, back=1 - 0.1 * loss)
     return dict(front=1 - 0.35 * loss, middle=1 - loss, back=1 - 0.25 * loss)
@@ -142,6 +132,39 @@ def bone_of(
     )
 
 # %% ../nbs/07_phantom_anatomy.ipynb #c012
+def _tips(deformities) -> np.ndarray:  # radians, by level
+    "How far the wedges of a spine tip each body forward: all of those below, half of its own."
+    shapes = [deformities.get(level, {}) for level in LEVELS]
+    lost = [
+        np.arctan((d.get('back', 1) - d.get('front', 1)) * _SIZE_MM[level][2] / _SIZE_MM[level][0])
+        for level, d in zip(LEVELS, shapes, strict=True)
+    ]
+    return np.cumsum(lost[::-1])[::-1] - np.array(lost) / 2
+
+
+def _intact(rng) -> dict:
+    "Shape of a body without a fracture: none is perfect."
+    return dict(front=1 - abs(rng.normal(0, 0.02)), middle=1 - abs(rng.normal(0, 0.025)))
+
+
+def _next_body(blank: Body, disc: float, shape: dict, end, yaw, rng) -> tuple[Body, np.ndarray]:
+    "The body below `end`, made from one in the right size, and where the disc below it ends."
+    shape = shape or _intact(rng)
+    left = blank.height * (shape.get('front', 1) + shape.get('back', 1)) / 2
+    down = np.array([np.cos(blank.tilt), -np.sin(blank.tilt)])
+    yaw = tuple(yaw + rng.normal(0, 0.015, 2))
+    center, seed = end + down * left / 2, int(rng.integers(1 << 31))
+    return replace(blank, center=center, yaw=yaw, seed=seed, **shape), end + down * (left + disc)
+
+
+def _centered(bodies, end, rng) -> list[Body]:
+    "Shift the stack such that it ends near the lower border, in the middle, give or take 6 mm."
+    column = np.mean([b.center[1] for b in bodies])
+    about = np.clip(rng.normal(0, 4, 2), -6, 6)
+    shift = FIELD_MM * [1, 0.49] - [32 + end[0], column] + about
+    return [replace(b, center=b.center + shift) for b in bodies]
+
+
 def stack_bodies(
     deformities: dict,  # level -> keywords of `Body`
     bone: Bone,  # of this patient
@@ -149,46 +172,16 @@ def stack_bodies(
     rng,  # numpy Generator
 ) -> list[Body]:  # T6 to L5
     "A spine, centered on the field."
-    lost = [
-        np.arctan((d.get('back', 1) - d.get('front', 1)) * _SIZE_MM[l][2] / _SIZE_MM[l][0])
-        for l in LEVELS
-        for d in [deformities.get(l, {})]
-    ]
-    tip = np.cumsum(lost[::-1])[::-1] - np.array(lost) / 2
-    tilt = _TILT * rng.uniform(0.8, 1.25) + rng.normal(0, 0.02, len(LEVELS)) - 0.45 * tip
+    posture = _TILT * rng.uniform(0.8, 1.25) + rng.normal(0, 0.02, len(LEVELS))
+    tilts = posture - 0.45 * _tips(deformities)
     bodies, end, yaw = [], np.zeros(2), rng.normal(0, 0.03, 2)
-    for level, t in zip(LEVELS, tilt):
-        body, end = _next_body(level, t, end, deformities.get(level, {}), bone, scale, yaw, rng)
+    for level, tilt in zip(LEVELS, tilts, strict=True):
+        spread = rng.normal(1, [0.02, 0.02, 0.02, 0.1])
+        *size, disc = (np.array(_SIZE_MM[level]) * scale * spread).tolist()
+        blank = Body(level, end, tilt, *size, bone)
+        body, end = _next_body(blank, disc, deformities.get(level, {}), end, yaw, rng)
         bodies.append(body)
-    shift = (
-        FIELD_MM * [1, 0.49]
-        - [32 + end[0], np.mean([b.center[1] for b in bodies])]
-        + np.clip(rng.normal(0, 4, 2), -6, 6)
-    )
-    return [replace(b, center=b.center + shift) for b in bodies]
-
-
-def _next_body(level, tilt, end, shape, bone, scale, yaw, rng) -> tuple[Body, np.ndarray]:
-    "The body below `end`, and where its disc ends."
-    depth, width, height, disc = (
-        np.array(_SIZE_MM[level]) * scale * rng.normal(1, [0.02, 0.02, 0.02, 0.1])
-    ).tolist()
-    shape = shape or dict(front=1 - abs(rng.normal(0, 0.02)), middle=1 - abs(rng.normal(0, 0.025)))
-    left = height * (shape.get('front', 1) + shape.get('back', 1)) / 2
-    down = np.array([np.cos(tilt), -np.sin(tilt)])
-    body = Body(
-        level,
-        end + down * left / 2,
-        tilt,
-        depth,
-        width,
-        height,
-        bone,
-        **shape,
-        yaw=tuple(yaw + rng.normal(0, 0.015, 2)),
-        seed=int(rng.integers(1 << 31)),
-    )
-    return body, end + down * (left + disc)
+    return _centered(bodies, end, rng)
 
 
 def make_scene(
@@ -197,14 +190,11 @@ def make_scene(
 ) -> Scene:
     "Anatomy of one patient."
     rng, first = np.random.default_rng(seed), rows.iloc[0]
+    woman = first.sex == 'Female'
     shapes = {row.level: deformity(row, rng) for _, row in rows.iterrows()}
-    bodies = stack_bodies(
-        shapes,
-        bone_of(first.t_score, rng),
-        (0.97 if first.sex == 'Female' else 1.04) * rng.normal(1, 0.015),
-        rng,
-    )
-    girth = float(np.clip(rng.normal(292 if first.sex == 'Female' else 310, 20), 250, 350))
+    bone = bone_of(first.t_score, rng)
+    bodies = stack_bodies(shapes, bone, (0.97 if woman else 1.04) * rng.normal(1, 0.015), rng)
+    girth = float(np.clip(rng.normal(292 if woman else 310, 20), 250, 350))
     return Scene(
         bodies,
         girth=girth,

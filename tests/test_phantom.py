@@ -1,4 +1,5 @@
-"The phantom as a whole: the study's margins, bytes that do not depend on the number of processes, DICOM that a validator accepts."
+"""The phantom: the study's margins, bytes that do not depend on the number of processes, DICOM that
+a validator accepts."""
 
 import hashlib
 import shutil
@@ -33,6 +34,7 @@ def test_the_paper_size_keeps_every_count_of_the_paper(seed):
 
 def test_one_process_and_two_write_the_same_bytes(smoke):
     def digests(manifest):
+        "SHA-256 of every file of a cohort."
         files = sorted(p for p in manifest.parent.rglob('*') if p.is_file())
         return {
             str(p.relative_to(manifest.parent)): hashlib.sha256(p.read_bytes()).hexdigest()
@@ -44,7 +46,7 @@ def test_one_process_and_two_write_the_same_bytes(smoke):
     assert len(one) > 100
 
 
-def test_the_manifest_lists_who_was_screened_out_and_why(smoke):
+def test_the_manifest_lists_excluded_patients_with_their_reason(smoke):
     manifest = pd.read_csv(smoke[0])
     out = manifest[manifest.exclusion.notna()]
     assert len(out) == len(excluded_patients('smoke', 3)) > 0
@@ -53,15 +55,15 @@ def test_the_manifest_lists_who_was_screened_out_and_why(smoke):
     assert not set(out.patient_id) & set(manifest[manifest.exclusion.isna()].patient_id)
 
 
-def test_radiographs_say_which_machine_made_them(smoke):
+def test_radiographs_name_the_machine_that_made_them(smoke):
     radiographs = (
         pd.read_csv(smoke[0]).dropna(subset='image').drop_duplicates('center').set_index('center')
     )
     for center, image in radiographs.image.items():
         ds = pydicom.dcmread(smoke[0].parent / image, stop_before_pixels=True)
-        assert (ds.Manufacturer, ds.ManufacturerModelName, ds.DetectorType) == tuple(
-            getattr(DETECTORS[center], k) for k in ('maker', 'model', 'kind')
-        )
+        det = DETECTORS[center]
+        assert (ds.Manufacturer, ds.ManufacturerModelName) == (det.maker, det.model)
+        assert ds.DetectorType == det.kind
         assert ds.PixelIntensityRelationshipSign == (
             1 if ds.PhotometricInterpretation == 'MONOCHROME1' else -1
         )
@@ -73,7 +75,7 @@ def test_radiographs_say_which_machine_made_them(smoke):
 def test_dciodvfy_finds_no_error(smoke):
     radiographs = pd.read_csv(smoke[0]).dropna(subset='image').drop_duplicates('center')
     for image in radiographs.image:
-        said = subprocess.run(
+        report = subprocess.run(
             ['dciodvfy', smoke[0].parent / image], capture_output=True, text=True
         ).stderr
-        assert 'DXImageForPresentation' in said and 'Error' not in said
+        assert 'DXImageForPresentation' in report and 'Error' not in report
