@@ -46,7 +46,7 @@ RADIOGRAPH, NIFTI, PNG, SEG = (
     (11, 12, 13),
 )  # rows of the spreadsheet: one radiograph each, three bodies on it
 FILES = (
-    ['film1.dcm', 'film2.nii.gz', 'film3.png', 'film4.dcm'],
+    ['radiograph1.dcm', 'radiograph2.nii.gz', 'radiograph3.png', 'radiograph4.dcm'],
     ['mask1.nii.gz', 'mask2.nii.gz', 'mask3.nii.gz', 'mask4.dcm'],
 )
 
@@ -214,7 +214,7 @@ def cut(c, name, size):
     write(c, (c / name).read_bytes()[:size], name)
 
 
-def tags(c, name='film1.dcm', **values):
+def tags(c, name='radiograph1.dcm', **values):
     "Set tags of a DICOM file, unchecked; None deletes one."
     ds = pydicom.dcmread(c / name)
     for k, v in values.items():
@@ -240,7 +240,7 @@ def patch(c, name, keyword, value: bytes):
     write(c, bytes(raw), name)
 
 
-def pixels(c, change, name='film1.dcm'):
+def pixels(c, change, name='radiograph1.dcm'):
     "Change the pixels of a radiograph or mask and keep its header."
     if name.endswith('.dcm'):
         ds = pydicom.dcmread(c / name)
@@ -502,7 +502,7 @@ def radiograph_blank(c):
 @spreadsheet('is empty', 13, 'mask')
 def row_too_short(c):
     "A row that ends early lacks the cells to its right."
-    text(c, lambda t: '\n'.join(t.split('\n')[:12]) + '\nv33,p3,II,film4.dcm\n')
+    text(c, lambda t: '\n'.join(t.split('\n')[:12]) + '\nv33,p3,II,radiograph4.dcm\n')
 
 
 @spreadsheet('is empty', 7, 'fracture_class')
@@ -715,8 +715,8 @@ paths = group(
 @paths("leaves the cohort's folder", RADIOGRAPH, 'image')
 def outside_by_dots(c):
     "The path leads out of the folder of the manifest. Move the file in; or, if the radiographs lie in an archive of yours, allow it with `--allow-outside`."
-    shutil.copy(c / 'film1.dcm', c.parent / 'film1.dcm')
-    cells(c, RADIOGRAPH, image='../film1.dcm')
+    shutil.copy(c / 'radiograph1.dcm', c.parent / 'radiograph1.dcm')
+    cells(c, RADIOGRAPH, image='../radiograph1.dcm')
 
 
 @paths("leaves the cohort's folder", RADIOGRAPH, 'mask')
@@ -729,24 +729,24 @@ def outside_by_absolute_path(c):
 @paths("leaves the cohort's folder", RADIOGRAPH, 'image')
 def outside_by_symlink(c):
     "A link in the folder that points out of it."
-    (c / 'film1.dcm').rename(c.parent / 'film1.dcm')
-    (c / 'film1.dcm').symlink_to(c.parent / 'film1.dcm')
+    (c / 'radiograph1.dcm').rename(c.parent / 'radiograph1.dcm')
+    (c / 'radiograph1.dcm').symlink_to(c.parent / 'radiograph1.dcm')
 
 
 @paths("leaves the cohort's folder", RADIOGRAPH, 'image')
 def outside_by_linked_folder(c):
     "A linked folder that lies elsewhere."
     (c.parent / 'archive').mkdir()
-    (c / 'film1.dcm').rename(c.parent / 'archive/film1.dcm')
+    (c / 'radiograph1.dcm').rename(c.parent / 'archive/radiograph1.dcm')
     (c / 'radiographs').symlink_to(c.parent / 'archive')
-    cells(c, RADIOGRAPH, image='films/film1.dcm')
+    cells(c, RADIOGRAPH, image='radiographs/radiograph1.dcm')
 
 
 @paths('is a folder', RADIOGRAPH, 'image')
 def folder_of_a_series(c):
     "The path names a folder, as viewers export a series. Name the one file in it that is the lateral radiograph."
     (c / 'series').mkdir()
-    (c / 'film1.dcm').rename(c / 'series/film1.dcm')
+    (c / 'radiograph1.dcm').rename(c / 'series/radiograph1.dcm')
     cells(c, RADIOGRAPH, image='series')
 
 
@@ -759,7 +759,7 @@ def the_folder_itself(c):
 @paths('file not found', RADIOGRAPH, 'image')
 def missing_with_a_near_name(c):
     "There is no such file. Where one of nearly the same name lies in that folder, it is suggested."
-    cells(c, RADIOGRAPH, image='fiml1.dcm')
+    cells(c, RADIOGRAPH, image='radiogarph1.dcm')
 
 
 @paths('file not found', 3, 'mask')
@@ -771,25 +771,25 @@ def missing_without_a_near_name(c):
 @paths('file not found', RADIOGRAPH, 'image')
 def other_case(c):
     "Linux tells upper from lower case."
-    cells(c, RADIOGRAPH, image='FILM1.DCM')
+    cells(c, RADIOGRAPH, image='RADIOGRAPH1.DCM')
 
 
 @paths('file not found', RADIOGRAPH, 'image')
 def url(c):
     "A web address; download the radiograph first."
-    cells(c, RADIOGRAPH, image='https://pacs.example.org/film1.dcm')
+    cells(c, RADIOGRAPH, image='https://pacs.example.org/radiograph1.dcm')
 
 
 @paths('file not found', RADIOGRAPH, 'image')
 def windows_drive(c):
     "A path on someone's desk."
-    cells(c, RADIOGRAPH, image=r'C:\Users\me\Desktop\film1.dcm')
+    cells(c, RADIOGRAPH, image=r'C:\Users\me\Desktop\radiograph1.dcm')
 
 
 @paths('file not found', RADIOGRAPH, 'image')
 def home(c):
     "A tilde is not understood."
-    cells(c, RADIOGRAPH, image='~/film1.dcm')
+    cells(c, RADIOGRAPH, image='~/radiograph1.dcm')
 
 
 @paths('file not found', RADIOGRAPH, 'image')
@@ -801,8 +801,8 @@ def a_device(c):
 @paths('file not found', RADIOGRAPH, 'image')
 def broken_link(c):
     "A link whose target is gone."
-    (c / 'film1.dcm').unlink()
-    (c / 'film1.dcm').symlink_to(c / 'gone.dcm')
+    (c / 'radiograph1.dcm').unlink()
+    (c / 'radiograph1.dcm').symlink_to(c / 'gone.dcm')
 
 
 @paths('is no path', RADIOGRAPH, 'image')
@@ -814,14 +814,14 @@ def path_of_5000_characters(c):
 @paths('is no path', RADIOGRAPH, 'image')
 def link_to_itself(c):
     "A link that runs in a circle."
-    (c / 'film1.dcm').unlink()
-    (c / 'film1.dcm').symlink_to(c / 'film1.dcm')
+    (c / 'radiograph1.dcm').unlink()
+    (c / 'radiograph1.dcm').symlink_to(c / 'radiograph1.dcm')
 
 
 @paths('is the radiograph itself', 3, 'mask')
 def radiograph_for_a_mask(c):
     "Both columns name one file. The mask is the file in which the body was drawn."
-    cells(c, 3, mask='film1.dcm')
+    cells(c, 3, mask='radiograph1.dcm')
 
 
 radiographs = group(
@@ -832,19 +832,19 @@ radiographs = group(
 @radiographs('not a DICOM file, in spite of its name', RADIOGRAPH, 'image')
 def text_named_dcm(c):
     "The file is called .dcm and is none: a note, a web page saved by mistake, a download that failed."
-    write(c, 'Radiograph is with Dr. Y.', 'film1.dcm')
+    write(c, 'Radiograph is with Dr. Y.', 'radiograph1.dcm')
 
 
 @radiographs('not a DICOM file, in spite of its name', RADIOGRAPH, 'image')
 def cut_in_the_preamble(c):
     "Broken off within the first 128 bytes."
-    cut(c, 'film1.dcm', 100)
+    cut(c, 'radiograph1.dcm', 100)
 
 
 @radiographs('0 bytes', RADIOGRAPH, 'image')
 def radiograph_of_zero_bytes(c):
     "A copy that never began. Copy the file again."
-    write(c, '', 'film1.dcm')
+    write(c, '', 'radiograph1.dcm')
 
 
 @radiographs('holds no pixels', RADIOGRAPH, 'image')
@@ -856,7 +856,7 @@ def radiograph_without_pixels(c):
 @radiographs('holds no pixels', RADIOGRAPH, 'image')
 def cut_in_the_header(c):
     "Broken off between two tags."
-    cut(c, 'film1.dcm', 400)
+    cut(c, 'radiograph1.dcm', 400)
 
 
 @radiographs('holds no pixels', RADIOGRAPH, 'image')
@@ -868,13 +868,13 @@ def rtstruct_for_a_radiograph(c):
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def cut_in_the_pixels(c):
     "The pixels cannot be made out: the file broke off, the compressed stream is damaged, or the header tells lies about its pixels. The bracket holds the compression and what the decoder said."
-    cut(c, 'film1.dcm', 20000)
+    cut(c, 'radiograph1.dcm', 20000)
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def last_row_missing(c):
     "Hardly broken off at all."
-    cut(c, 'film1.dcm', (c / 'film1.dcm').stat().st_size - 2 * W)
+    cut(c, 'radiograph1.dcm', (c / 'radiograph1.dcm').stat().st_size - 2 * W)
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
@@ -886,40 +886,40 @@ def rows_too_many(c):
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def broken_jpeg2000(c):
     "Noise in the compressed stream."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.compress(JPEG2000Lossless, generate_instance_uid=False)
-    ds.save_as(c / 'film1.dcm')
-    raw = bytearray((c / 'film1.dcm').read_bytes())
+    ds.save_as(c / 'radiograph1.dcm')
+    raw = bytearray((c / 'radiograph1.dcm').read_bytes())
     at = raw.find(b'\xff\x4f\xff\x51')  # the start of the stream
     raw[at + 4 : at + 40] = bytes(36)
-    write(c, bytes(raw), 'film1.dcm')
+    write(c, bytes(raw), 'radiograph1.dcm')
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def broken_rle(c):
     "A run-length stream without its table."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.compress(RLELossless, generate_instance_uid=False)
     ds.PixelData = pydicom.encaps.encapsulate([bytes(2000)])
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def uncompressed_and_said_to_be_jpeg(c):
     "The transfer syntax is wrong."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.file_meta.TransferSyntaxUID = UID('1.2.840.10008.1.2.4.70')
     ds.PixelData = pydicom.encaps.encapsulate([ds.PixelData])
     ds['PixelData'].is_undefined_length = True
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def unknown_transfer_syntax(c):
     "A compression that only its maker knows."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.file_meta.TransferSyntaxUID = UID('1.2.3.4.5.6.7')
-    ds.save_as(c / 'film1.dcm', implicit_vr=False, little_endian=True)
+    ds.save_as(c / 'radiograph1.dcm', implicit_vr=False, little_endian=True)
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
@@ -955,9 +955,9 @@ def bits_allocated_8(c):
 @radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
 def frames_not_counted(c):
     "Two frames, and no `NumberOfFrames`."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.PixelData = 2 * ds.PixelData
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @radiographs('no radiograph has that size', RADIOGRAPH, 'image')
@@ -982,16 +982,16 @@ def no_columns_tag(c):
 def slope_is_text(c):
     "A rescale slope that is no number."
     tags(c, RescaleIntercept='0', RescaleSlope='1')
-    patch(c, 'film1.dcm', 'RescaleSlope', b'x')
+    patch(c, 'radiograph1.dcm', 'RescaleSlope', b'x')
 
 
 @radiographs('frames; a lateral radiograph has one', RADIOGRAPH, 'image')
 def multi_frame(c):
     "A cine loop, or several views in one object. Choose the frame and export it alone."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.PixelData = 3 * ds.PixelData
     ds.NumberOfFrames = 3
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @radiographs('samples per pixel', RADIOGRAPH, 'image')
@@ -1029,7 +1029,7 @@ def dicomdir(c):
         SOPClassUID='1.2.840.10008.1.3.10',
         DirectoryRecordSequence=Sequence([record]),
     )
-    (c / 'film1.dcm').rename(c / 'DICOMDIR')
+    (c / 'radiograph1.dcm').rename(c / 'DICOMDIR')
     cells(c, RADIOGRAPH, image='DICOMDIR')
 
 
@@ -1066,13 +1066,13 @@ def detector_spacing_negative(c):
 @radiographs('between 0.01 and 5 mm', RADIOGRAPH, 'image')
 def spacing_nan(c):
     "`NaN` is accepted by a parser of numbers."
-    patch(c, 'film1.dcm', 'PixelSpacing', b'NaN\\NaN')
+    patch(c, 'radiograph1.dcm', 'PixelSpacing', b'NaN\\NaN')
 
 
 @radiographs('between 0.01 and 5 mm', RADIOGRAPH, 'image')
 def spacing_in_words(c):
     "Letters where numbers belong."
-    patch(c, 'film1.dcm', 'PixelSpacing', b'a\\b')
+    patch(c, 'radiograph1.dcm', 'PixelSpacing', b'a\\b')
 
 
 @radiographs('a factor from 1 to 3', RADIOGRAPH, 'image')
@@ -1101,18 +1101,18 @@ def magnification_below_one(c):
 def slope_nan(c):
     "Grey levels came out as something that is no number. Export the radiograph again as integers."
     tags(c, RescaleIntercept='0', RescaleSlope='1.0')
-    patch(c, 'film1.dcm', 'RescaleSlope', b'NaN')
+    patch(c, 'radiograph1.dcm', 'RescaleSlope', b'NaN')
 
 
 @radiographs('NaN or infinite', RADIOGRAPH, 'image')
 def float_pixels_with_nan(c):
     "A radiograph stored in floating point, with holes."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     values = ds.pixel_array.astype('<f4')
     values[0, 0] = np.nan
     del ds.PixelData, ds.BitsStored, ds.HighBit, ds.PixelRepresentation
     ds.BitsAllocated, ds.FloatPixelData = 32, values.tobytes()
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @radiographs('every pixel is', RADIOGRAPH, 'image')
@@ -1133,45 +1133,45 @@ others = group('Other images', 'NIfTI, NRRD and pictures: converters, browsers a
 @others('unknown format', RADIOGRAPH, 'image')
 def word_document(c):
     "The suffix is none that is known, and the file is no DICOM. Export the radiograph as DICOM, NIfTI, NRRD, PNG, TIFF or JPEG."
-    radiograph_as(c, 'film.docx', lambda p: p.write_text('see picture'))
+    radiograph_as(c, 'radiograph.docx', lambda p: p.write_text('see picture'))
 
 
 @others('unknown format', RADIOGRAPH, 'image')
 def bitmap(c):
     "A picture, of a kind that is not read."
-    radiograph_as(c, 'film.bmp', lambda p: picture(p, grey8()))
+    radiograph_as(c, 'radiograph.bmp', lambda p: picture(p, grey8()))
 
 
 @others('the file breaks off', NIFTI, 'image')
 def cut_nifti_gz(c):
     "A copy stopped before its end. Copy the file again."
-    cut(c, 'film2.nii.gz', 9000)
+    cut(c, 'radiograph2.nii.gz', 9000)
 
 
 @others('the file breaks off', RADIOGRAPH, 'image')
 def cut_nifti(c):
     "The same, without compression."
-    radiograph_as(c, 'film.nii', lambda p: (write_itk(p, scene(0)[0]), cut(c, p.name, 20000)))
+    radiograph_as(c, 'radiograph.nii', lambda p: (write_itk(p, scene(0)[0]), cut(c, p.name, 20000)))
 
 
 @others('the file breaks off', NIFTI, 'image')
 def header_wants_more(c):
     "The header promises more rows than there are."
-    header(c, 'film2.nii.gz', 44, 4000, '<i2')
+    header(c, 'radiograph2.nii.gz', 44, 4000, '<i2')
 
 
 @others('is the file whole, and what its name says', NIFTI, 'image')
 def damaged_gzip(c):
     "The reader gave up; the bracket holds its words. The file was damaged on the way, or is something else than its suffix says."
-    raw = bytearray((c / 'film2.nii.gz').read_bytes())
+    raw = bytearray((c / 'radiograph2.nii.gz').read_bytes())
     raw[6000:6040] = bytes(40)
-    write(c, bytes(raw), 'film2.nii.gz')
+    write(c, bytes(raw), 'radiograph2.nii.gz')
 
 
 @others('no radiograph has that size', NIFTI, 'image')
 def nifti_of_a_gigapixel(c):
     "A header that would fill the memory: a few damaged bytes, or a decompression bomb."
-    header(c, 'film2.nii.gz', 42, [30000, 30000], '<i2')
+    header(c, 'radiograph2.nii.gz', 42, [30000, 30000], '<i2')
 
 
 @others('no radiograph has that size', RADIOGRAPH, 'image')
@@ -1185,7 +1185,7 @@ def png_bomb(c):
     )
     radiograph_as(
         c,
-        'film.png',
+        'radiograph.png',
         lambda p: p.write_bytes(
             b'\x89PNG\r\n\x1a\n'
             + chunk(b'IHDR', struct.pack('>IIBBBBB', 60000, 60000, 8, 0, 0, 0, 0))
@@ -1198,37 +1198,37 @@ def png_bomb(c):
 @others('is the file whole, and what its name says', PNG, 'image')
 def cut_png(c):
     "A picture that broke off."
-    cut(c, 'film3.png', 9000)
+    cut(c, 'radiograph3.png', 9000)
 
 
 @others('is the file whole, and what its name says', RADIOGRAPH, 'image')
 def cut_nrrd(c):
     "An NRRD that broke off."
-    radiograph_as(c, 'film.nrrd', lambda p: (write_itk(p, scene(0)[0]), cut(c, p.name, 9000)))
+    radiograph_as(c, 'radiograph.nrrd', lambda p: (write_itk(p, scene(0)[0]), cut(c, p.name, 9000)))
 
 
 @others('by its content', RADIOGRAPH, 'image')
 def png_named_nifti(c):
     "A picture was given the suffix of a volume, or a volume that of another. Give it its own, so that nobody takes a printing resolution for a pixel size."
-    radiograph_as(c, 'film.nii.gz', lambda p: shutil.copy(c / 'film3.png', p))
+    radiograph_as(c, 'radiograph.nii.gz', lambda p: shutil.copy(c / 'radiograph3.png', p))
 
 
 @others('is the file whole, and what its name says', RADIOGRAPH, 'image')
 def nifti_named_png(c):
     "A volume was renamed."
-    radiograph_as(c, 'film.png', lambda p: shutil.copy(c / 'film2.nii.gz', p))
+    radiograph_as(c, 'radiograph.png', lambda p: shutil.copy(c / 'radiograph2.nii.gz', p))
 
 
 @others('by its content', RADIOGRAPH, 'image')
 def png_named_nrrd(c):
     "The same."
-    radiograph_as(c, 'film.nrrd', lambda p: shutil.copy(c / 'film3.png', p))
+    radiograph_as(c, 'radiograph.nrrd', lambda p: shutil.copy(c / 'radiograph3.png', p))
 
 
 @others('its pixels lie in another file', RADIOGRAPH, 'image')
 def header_apart_from_its_pixels(c):
     "A header names a second file for its pixels, which may be left behind, change, or lie outside the folder. Save both as one."
-    radiograph_as(c, 'film.nhdr', lambda p: write_itk(p, scene(0)[0]))
+    radiograph_as(c, 'radiograph.nhdr', lambda p: write_itk(p, scene(0)[0]))
 
 
 @others('its pixels lie in another file', RADIOGRAPH, 'image')
@@ -1236,13 +1236,13 @@ def metaimage_that_points_outside(c):
     "The same for a MetaImage."
     radiograph_as(
         c,
-        'film.mhd',
+        'radiograph.mhd',
         lambda p: (
             write_itk(p, scene(0)[0]),
             p.write_text(
                 p.read_text()
-                .replace('film.raw', '../film.raw')
-                .replace('film.zraw', '../film.zraw')
+                .replace('radiograph.raw', '../radiograph.raw')
+                .replace('radiograph.zraw', '../radiograph.zraw')
             ),
         ),
     )
@@ -1252,32 +1252,32 @@ def metaimage_that_points_outside(c):
 def svg_named_tif(c):
     "A drawing."
     radiograph_as(
-        c, 'film.tif', lambda p: p.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        c, 'radiograph.tif', lambda p: p.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     )
 
 
 @others('by its header a pixel measures', NIFTI, 'image')
 def nifti_in_micrometres(c):
     "The header of a volume gives a pixel size that no radiograph has: its numbers are micrometres or metres. Correct the header, or give a `spacing` column, which overrules it."
-    write_itk(c / 'film2.nii.gz', scene(1)[0], (600.0, 600.0))
+    write_itk(c / 'radiograph2.nii.gz', scene(1)[0], (600.0, 600.0))
 
 
 @others('by its header a pixel measures', NIFTI, 'image')
 def nifti_in_metres(c):
     "The same, in metres."
-    write_itk(c / 'film2.nii.gz', scene(1)[0], (0.0006, 0.0006))
+    write_itk(c / 'radiograph2.nii.gz', scene(1)[0], (0.0006, 0.0006))
 
 
 @others('not a volume', NIFTI, 'image')
 def volume(c):
     "There is more than one slice. Name a radiograph, not a CT; or cut the slice out."
-    pixels(c, lambda p: np.stack([p] * 4), 'film2.nii.gz')
+    pixels(c, lambda p: np.stack([p] * 4), 'radiograph2.nii.gz')
 
 
 @others('not a volume', NIFTI, 'image')
 def four_dimensions(c):
     "A series over time."
-    write_itk(c / 'film2.nii.gz', np.stack([np.stack([scene(1)[0]] * 2)] * 2))
+    write_itk(c / 'radiograph2.nii.gz', np.stack([np.stack([scene(1)[0]] * 2)] * 2))
 
 
 @others('not a volume', RADIOGRAPH, 'image')
@@ -1285,7 +1285,7 @@ def tiff_of_several_pages(c):
     "A fax."
     radiograph_as(
         c,
-        'film.tif',
+        'radiograph.tif',
         lambda p: Picture.fromarray(grey8()).save(
             p, save_all=True, append_images=[Picture.fromarray(grey8(1))]
         ),
@@ -1295,7 +1295,7 @@ def tiff_of_several_pages(c):
 @others('NaN or infinite', NIFTI, 'image')
 def nifti_with_nan(c):
     "Holes in a radiograph in floating point."
-    pixels(c, lambda p: np.where(p > 1500, np.nan, p).astype(np.float32), 'film2.nii.gz')
+    pixels(c, lambda p: np.where(p > 1500, np.nan, p).astype(np.float32), 'radiograph2.nii.gz')
 
 
 @others('NaN or infinite', RADIOGRAPH, 'image')
@@ -1303,7 +1303,7 @@ def tiff_with_infinity(c):
     "The same as TIFF."
     radiograph_as(
         c,
-        'film.tif',
+        'radiograph.tif',
         lambda p: write_itk(p, np.where(scene(0)[0] > 1500, np.inf, 1).astype(np.float32)),
     )
 
@@ -1312,7 +1312,7 @@ def tiff_with_infinity(c):
 def photograph(c):
     "The channels of the picture differ: a photograph of a light box, a screen capture with coloured annotations. Export the radiograph in grey."
     radiograph_as(
-        c, 'film.png', lambda p: picture(p, np.stack([grey8(), grey8() // 2, grey8() // 3], -1))
+        c, 'radiograph.png', lambda p: picture(p, np.stack([grey8(), grey8() // 2, grey8() // 3], -1))
     )
 
 
@@ -1325,7 +1325,7 @@ def palette_png(c):
         image.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
         image.save(p)
 
-    radiograph_as(c, 'film.png', content)
+    radiograph_as(c, 'radiograph.png', content)
 
 
 @others('a colour picture', RADIOGRAPH, 'image')
@@ -1333,7 +1333,7 @@ def cmyk_jpeg(c):
     "A picture for a printing press."
     radiograph_as(
         c,
-        'film.jpg',
+        'radiograph.jpg',
         lambda p: (
             Picture.fromarray(np.stack([grey8(), grey8() // 2, grey8() // 3], -1))
             .convert('CMYK')
@@ -1345,13 +1345,13 @@ def cmyk_jpeg(c):
 @others('holds only', RADIOGRAPH, 'image', severity='warning')
 def one_bit_png(c):
     "A radiograph has thousands of grey levels, a mask two. Were the columns exchanged, or was a thumbnail exported?"
-    radiograph_as(c, 'film.png', lambda p: Picture.fromarray(grey8() > 190).save(p))
+    radiograph_as(c, 'radiograph.png', lambda p: Picture.fromarray(grey8() > 190).save(p))
 
 
 @others('every pixel is', NIFTI, 'image')
 def black_nifti(c):
     "Nothing but zeros."
-    pixels(c, lambda p: 0 * p, 'film2.nii.gz')
+    pixels(c, lambda p: 0 * p, 'radiograph2.nii.gz')
 
 
 masks = group('Masks', 'What was drawn, how it was saved, and which body is meant.')
@@ -1428,7 +1428,7 @@ def rtstruct_mask(c):
         c,
         'contours.dcm',
         lambda p: (
-            shutil.copy(c / 'film1.dcm', p),
+            shutil.copy(c / 'radiograph1.dcm', p),
             tags(c, p.name, PixelData=None, Modality='RTSTRUCT'),
         ),
     )
@@ -1506,7 +1506,7 @@ def several_pieces(c):
 @masks('no likely size of a vertebral body', NIFTI, 'mask', severity='warning')
 def body_of_a_giant(c):
     "In millimetres the body is too small or too large for a vertebra. Look at the pixel size first."
-    for name in ('film2.nii.gz', 'mask2.nii.gz'):
+    for name in ('radiograph2.nii.gz', 'mask2.nii.gz'):
         write_itk(c / name, sitk.GetArrayFromImage(sitk.ReadImage(str(c / name))), (3.0, 3.0))
 
 
@@ -1568,7 +1568,7 @@ def upside_down_by_header(c):
 @geometry('the mask lies +', NIFTI, 'mask')
 def shifted_origin(c):
     "By its header the mask starts elsewhere than the radiograph."
-    write_itk(c / 'film2.nii.gz', scene(1)[0], origin=(5.0, 5.0))
+    write_itk(c / 'radiograph2.nii.gz', scene(1)[0], origin=(5.0, 5.0))
     write_itk(c / 'mask2.nii.gz', scene(1)[1], origin=(5.0, 17.0))
 
 
@@ -1601,7 +1601,7 @@ def one_file_two_patients(c):
 @cohorts('under another patient', 8, 'image')
 def one_radiograph_two_patients(c):
     "The same pixels stand under two patients: one of the two has the wrong radiograph."
-    shutil.copy(c / 'film1.dcm', c / 'copy.dcm')
+    shutil.copy(c / 'radiograph1.dcm', c / 'copy.dcm')
     shutil.copy(c / 'mask1.nii.gz', c / 'copy.nii.gz')
     cells(c, PNG, image='copy.dcm', mask='copy.nii.gz', spacing='')
 
@@ -1617,14 +1617,14 @@ def one_radiograph_two_patients_two_formats(c):
 @cohorts('in another split', 4, 'image')
 def one_radiograph_two_splits(c):
     "The same pixels train and test the model."
-    shutil.copy(c / 'film1.dcm', c / 'copy.dcm')
+    shutil.copy(c / 'radiograph1.dcm', c / 'copy.dcm')
     cells(c, 4, image='copy.dcm', split='internal')
 
 
 @cohorts('under another file name', 4, 'image', severity='warning')
 def one_radiograph_two_names(c):
     "Two files of one patient are the same radiograph. Name one of them in both rows."
-    shutil.copy(c / 'film1.dcm', c / 'copy.dcm')
+    shutil.copy(c / 'radiograph1.dcm', c / 'copy.dcm')
     cells(c, 4, image='copy.dcm')
 
 
@@ -1992,8 +1992,8 @@ def spoken_headers(c):
 def backslashes(c):
     "A path from Windows."
     (c / 'radiographs').mkdir()
-    (c / 'film1.dcm').rename(c / 'films/film1.dcm')
-    cells(c, RADIOGRAPH, image=r'radiographs\film1.dcm')
+    (c / 'radiograph1.dcm').rename(c / 'radiographs/radiograph1.dcm')
+    cells(c, RADIOGRAPH, image=r'radiographs\radiograph1.dcm')
 
 
 @harmless
@@ -2008,7 +2008,7 @@ def unknown_columns(c):
 def padding_beyond_the_radiograph(c):
     "A padding value that no pixel has, and one that says 65535."
     tags(c, PixelPaddingValue=65535)
-    tags(c, 'film4.dcm', PixelPaddingValue=0, PixelPaddingRangeLimit=65535)
+    tags(c, 'radiograph4.dcm', PixelPaddingValue=0, PixelPaddingRangeLimit=65535)
 
 
 @harmless
@@ -2020,15 +2020,15 @@ def no_sop_class(c):
 @harmless
 def odd_bytes_after_the_pixels(c):
     "Padding, as some archives add it."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.PixelData += bytes(6)
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @harmless
 def dicom_named_jpg(c):
     "A radiograph under a wrong suffix is read as what it is."
-    radiograph_as(c, 'film.jpg', lambda p: shutil.copy(c / 'film1.dcm', p))
+    radiograph_as(c, 'radiograph.jpg', lambda p: shutil.copy(c / 'radiograph1.dcm', p))
 
 
 @harmless
@@ -2036,7 +2036,7 @@ def transparent_png(c):
     "Grey stored as colour, with a transparency."
     radiograph_as(
         c,
-        'film.png',
+        'radiograph.png',
         lambda p: picture(
             p, np.stack([grey8()] * 3 + [np.where(grey8() > 190, 255, 0).astype(np.uint8)], -1)
         ),
@@ -2046,7 +2046,7 @@ def transparent_png(c):
 @harmless
 def float_tiff(c):
     "Grey levels in floating point, all of them numbers."
-    radiograph_as(c, 'film.tif', lambda p: write_itk(p, scene(0)[0].astype(np.float32)))
+    radiograph_as(c, 'radiograph.tif', lambda p: write_itk(p, scene(0)[0].astype(np.float32)))
 
 
 @harmless
@@ -2166,7 +2166,7 @@ def fuzz(folder, n):
     from ovf_dlr.reading import read_image
 
     warnings.simplefilter('ignore')
-    dicom, nifti = folder / 'film1.dcm', folder / 'fuzz.nii'
+    dicom, nifti = folder / 'radiograph1.dcm', folder / 'fuzz.nii'
     write_itk(nifti, scene(0)[0])
     used = (
         int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()

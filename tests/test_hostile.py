@@ -236,7 +236,7 @@ def test_300_damaged_headers_give_a_radiograph_or_an_image_error(copy):
     ]
     outcomes = Counter((f'{kind} {fmt}', said) for _, kind, fmt, _, said in lines)
     clean = [int(line[0]) for line in lines if line[1] == 'retagged' and line[4] == 'clean']
-    radiograph = copy / 'film1.dcm'
+    radiograph = copy / 'radiograph1.dcm'
     damaged = [hostile.variant(i, radiograph, b'', 0) for i in clean[:15]]
     for raw in damaged:  # the audit looks at more of a header than the reader does
         radiograph.write_bytes(raw)
