@@ -155,7 +155,7 @@ def square_window(
 def _weights(start, stop, n_out, n_in) -> tuple[np.ndarray, slice]:
     """Triangle-filter weights that resample inputs on [start, stop) to `n_out`.
 
-    Returns (n_out, n) weights and the n inputs they apply to; the edge is repeated beyond itself."""
+    Returns (n_out, n) weights and the n inputs they apply to; beyond the edge it is repeated."""
     scale = (stop - start) / n_out
     width = max(scale, 1.0)
     centers = start + (np.arange(n_out) + 0.5) * scale - 0.5

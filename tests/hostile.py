@@ -1,12 +1,14 @@
-"""A catalogue of bad input: what a hospital's spreadsheet, radiographs and masks can be like, in which words each is refused, and at which row.
+"""A catalogue of bad input: spreadsheets, radiographs and masks as hospitals may send them.
 
-Every entry spoils one thing in a copy of a small good cohort. `tests/test_hostile.py` asks each for its words, and `nbs/tutorials/messages.ipynb` shows each message
-once, with the docstring of the entry as its explanation: write them for a reader who has just met the message.
+For each it holds the words in which it is refused, and the row. Every entry spoils one thing in a
+copy of a small good cohort. `tests/test_hostile.py` checks the words of each, and
+`nbs/tutorials/messages.ipynb` shows each message once, with the docstring of the entry as its
+explanation: write them for a reader who has just seen the message.
 
-    @radiographs('holds no pixels', RADIOGRAPH, 'image')       # the fixed words; the rows that must say so; the column
-    def a_radiograph_without_pixels(c): ...              # c: the folder of the copy
+    @radiographs('holds no pixels', RADIOGRAPH, 'image')  # fixed words, rows, column
+    def a_radiograph_without_pixels(c): ...  # c: the folder of the copy
 
-No rows at all (`@spreadsheet('it is empty')`) means that there is no table to speak of, and reading it raises.
+Without rows (`@spreadsheet('it is empty')`) there is no usable table, and reading it raises.
 """
 
 import gzip
@@ -36,15 +38,11 @@ from pydicom.uid import (
 from ovf_dlr.audit import audit
 from ovf_dlr.cohort import read_manifest
 
-# ---------------------------------------------------------------------------------------------------------------- the good cohort
+# The good cohort.
 
 H, W, MM = 160, 120, 0.6
-RADIOGRAPH, NIFTI, PNG, SEG = (
-    (2, 3, 4),
-    (5, 6, 7),
-    (8, 9, 10),
-    (11, 12, 13),
-)  # rows of the spreadsheet: one radiograph each, three bodies on it
+# rows of the spreadsheet: one radiograph each, three bodies on it
+RADIOGRAPH, NIFTI, PNG, SEG = (2, 3, 4), (5, 6, 7), (8, 9, 10), (11, 12, 13)
 FILES = (
     ['radiograph1.dcm', 'radiograph2.nii.gz', 'radiograph3.png', 'radiograph4.dcm'],
     ['mask1.nii.gz', 'mask2.nii.gz', 'mask3.nii.gz', 'mask4.dcm'],
@@ -52,7 +50,8 @@ FILES = (
 
 
 def scene(seed) -> tuple[np.ndarray, np.ndarray]:
-    "A radiograph with three bright bodies on a slope of soft tissue, (H, W) uint16, and their labels 1 to 3."
+    """A radiograph with three bright bodies on a slope of soft tissue, (H, W) uint16, and their
+    labels 1 to 3."""
     rng, (y, x) = np.random.default_rng(seed), np.mgrid[:H, :W]
     dy, dx = rng.integers(-5, 6, 2)
     labels = sum(
@@ -64,38 +63,33 @@ def scene(seed) -> tuple[np.ndarray, np.ndarray]:
     ), labels.astype(np.uint8)
 
 
+BLANK = (
+    'PatientName',
+    'PatientID',
+    'PatientSex',
+    'PatientBirthDate',
+    'StudyID',
+    'AccessionNumber',
+    'StudyDate',
+    'StudyTime',
+    'ReferringPhysicianName',
+)
+
+
 def write_dicom(path, pixels, **tags):
     "A DX radiograph with the least it needs."
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = (
-        DigitalXRayImageStorageForPresentation,
-        f'1.2.3.{path.stem[-1]}',
-        'DX',
-    )
-    ds.PatientName = ds.PatientID = ds.PatientSex = ds.PatientBirthDate = ds.StudyID = (
-        ds.AccessionNumber
-    ) = ds.StudyDate = ds.StudyTime = ds.ReferringPhysicianName = ''
-    (
-        ds.StudyInstanceUID,
-        ds.SeriesInstanceUID,
-        ds.SeriesNumber,
-        ds.InstanceNumber,
-        ds.PatientIdentityRemoved,
-    ) = '1.2', '1.2.1', 1, 1, 'YES'
-    ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = (
-        *pixels.shape,
-        1,
-        'MONOCHROME2',
-    )
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation, ds.PixelSpacing = (
-        16,
-        12,
-        11,
-        0,
-        [MM, MM],
-    )
+    ds.SOPClassUID = DigitalXRayImageStorageForPresentation
+    ds.SOPInstanceUID, ds.Modality = f'1.2.3.{path.stem[-1]}', 'DX'
+    for blank in BLANK:
+        setattr(ds, blank, '')
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.PatientIdentityRemoved = '1.2', '1.2.1', 'YES'
+    ds.SeriesNumber, ds.InstanceNumber, ds.PixelSpacing = 1, 1, [MM, MM]
+    ds.Rows, ds.Columns = pixels.shape
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME2'
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
     for k, v in tags.items():
         setattr(ds, k, v)
     ds.PixelData = pixels.astype('<u2').tobytes()
@@ -146,17 +140,17 @@ def write_seg(path, radiograph, labels):
 
 
 def make_good(folder) -> Path:
-    "Four patients with a radiograph each (DICOM, NIfTI, PNG, DICOM) and three graded bodies per radiograph; masks in NIfTI, the last in a DICOM SEG."
+    """Four patients with a radiograph each (DICOM, NIfTI, PNG, DICOM) and three graded bodies per
+    radiograph; masks in NIfTI, the last in a DICOM SEG."""
     folder.mkdir(parents=True)
     rows = []
-    for i, (radiograph, mask) in enumerate(zip(*FILES)):
+    for i, (radiograph, mask) in enumerate(zip(*FILES, strict=True)):
         pixels, labels = scene(i)
-        write_dicom(folder / radiograph, pixels) if radiograph.endswith('.dcm') else write_itk(
-            folder / radiograph, pixels
-        )
-        write_seg(folder / mask, folder / radiograph, labels) if mask.endswith(
-            '.dcm'
-        ) else write_itk(folder / mask, labels)
+        (write_dicom if radiograph.endswith('.dcm') else write_itk)(folder / radiograph, pixels)
+        if mask.endswith('.dcm'):
+            write_seg(folder / mask, folder / radiograph, labels)
+        else:
+            write_itk(folder / mask, labels)
         rows += [
             dict(
                 vertebra_id=f'v{i}{k}',
@@ -180,14 +174,16 @@ def make_good(folder) -> Path:
     return folder
 
 
-# ---------------------------------------------------------------------------------------------------------------- how things are spoilt
+# How things are spoilt.
 
 
 def sheet(c) -> pd.DataFrame:
+    "The spreadsheet, every cell as text."
     return pd.read_csv(c / 'manifest.csv', dtype=str, keep_default_na=False)
 
 
 def save(c, table):
+    "Write the spreadsheet."
     table.to_csv(c / 'manifest.csv', index=False)
 
 
@@ -203,14 +199,17 @@ def cells(c, rows, **values):
 
 
 def text(c, change, name='manifest.csv', encoding='utf-8'):
+    "Change the text of a file."
     (c / name).write_bytes(change((c / name).read_text()).encode(encoding))
 
 
 def write(c, content, name='manifest.csv'):
+    "Write a file, from text or bytes."
     (c / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def cut(c, name, size):
+    "Cut a file off after some bytes."
     write(c, (c / name).read_bytes()[:size], name)
 
 
@@ -259,20 +258,24 @@ def radiograph_as(c, name, content=None):
 
 
 def mask_as(c, name, content=None):
+    "Let the first mask be the file `name`, written by `content(path)`."
     if content:
         content(c / name)
     cells(c, RADIOGRAPH, mask=name)
 
 
 def labels(c, change):
+    "Change the labels of the first mask."
     pixels(c, change, 'mask1.nii.gz')
 
 
 def picture(path, values, **how):
+    "Write a picture."
     Picture.fromarray(values).save(path, **how)
 
 
 def grey8(seed=0):
+    "The grey levels of a scene in 8 bits."
     return (scene(seed)[0] // 8).astype(np.uint8)
 
 
@@ -284,7 +287,7 @@ def header(c, name, at, value, kind):
     write(c, gzip.compress(bytes(raw)), name)
 
 
-# ---------------------------------------------------------------------------------------------------------------- the catalogue
+# The catalogue.
 
 
 @dataclass(frozen=True)
@@ -293,7 +296,7 @@ class Case:
 
     group: str
     words: str  # fixed words of the message
-    rows: tuple | None  # where they must stand; None: reading raises; () : the cohort as a whole
+    rows: tuple | None  # where they must stand; None: reading raises; (): the cohort
     column: str | None
     spoil: Callable
     severity: str = 'error'
@@ -301,10 +304,12 @@ class Case:
 
     @property
     def name(self):
+        "The name of its function."
         return self.spoil.__name__
 
     @property
     def why(self):
+        "Its docstring, the explanation on the page of messages."
         return ' '.join(self.spoil.__doc__.split())
 
     def __repr__(self):
@@ -312,6 +317,7 @@ class Case:
 
 
 CATALOGUE, GROUPS = [], {}
+# what is wrong here is wrong with one radiograph, whatever the others are
 ALONE = (
     'The spreadsheet',
     'Paths',
@@ -319,8 +325,8 @@ ALONE = (
     'Other images',
     'Masks',
     'Geometry',
-)  # what is wrong here is wrong with one radiograph, whatever the others are
-WHOLE = ()  # not a row: the cohort as a whole
+)
+COHORT = ()  # not a row: the cohort
 
 
 def group(name, about, **always):
@@ -328,7 +334,10 @@ def group(name, about, **always):
     GROUPS[name] = ' '.join(about.split())
 
     def entry(words, rows=None, column=None, **kw):
+        "The words that an input must lead to, and where."
+
         def file(spoil):
+            "Add the input to the catalogue."
             CATALOGUE.append(
                 Case(
                     name,
@@ -348,13 +357,15 @@ def group(name, about, **always):
 
 spreadsheet = group(
     'The spreadsheet',
-    'Files that are no table, columns that are missing or double, cells that cannot be what they should be.',
+    'Files that are no table, columns that are missing or double, cells that cannot be '
+    'what they should be.',
 )
 
 
 @spreadsheet('no manifest at')
 def folder_without_a_manifest(c):
-    "The folder holds neither `manifest.csv` nor `manifest.xlsx`. Name the file itself if it is called otherwise."
+    """The folder holds neither `manifest.csv` nor `manifest.xlsx`. Name the file itself if it is
+    called otherwise."""
     (c / 'manifest.csv').rename(c / 'list.csv')
 
 
@@ -379,7 +390,8 @@ def blank_lines_only(c):
 
 @spreadsheet('cannot be read as a table')
 def binary_junk(c):
-    "Something else was given the name of a spreadsheet, or it was saved in another encoding than UTF-8. The bracket holds what the reader said; save it again as CSV in UTF-8, or as .xlsx."
+    """Something else was given the name of a spreadsheet, or it was saved in another encoding than
+    UTF-8. The bracket holds the words of the parser; save it again as CSV in UTF-8, or as .xlsx."""
     write(c, np.random.default_rng(0).bytes(4000))
 
 
@@ -423,7 +435,8 @@ def quote_without_end(c):
 
 @spreadsheet('it holds NUL bytes')
 def nul_byte(c):
-    "The table was cut out of a binary file, or damaged on the way. What stands behind a NUL byte would be lost in silence; save the table again from its program."
+    """The table was cut out of a binary file, or damaged on the way. What stands behind a NUL byte
+    would be lost in silence; save the table again from its program."""
     text(c, lambda t: t.replace('p1', 'p\0001', 1))
 
 
@@ -439,31 +452,32 @@ def column_twice_in_two_spellings(c):
     save(c, sheet(c).assign(**{'Patient ID': 'x'}))
 
 
-@spreadsheet('column is missing', WHOLE, 'mask')
+@spreadsheet('column is missing', COHORT, 'mask')
 def column_missing(c):
     "A needed column is not there, or has a name that was not recognised. Add it, or rename it."
     save(c, sheet(c).drop(columns='mask'))
 
 
-@spreadsheet('column is missing', WHOLE, 'vertebra_id')
+@spreadsheet('column is missing', COHORT, 'vertebra_id')
 def no_header(c):
     "The first row of data was taken for the header."
     text(c, lambda t: t.split('\n', 1)[1])
 
 
-@spreadsheet('column is missing', WHOLE, 'center')
+@spreadsheet('column is missing', COHORT, 'center')
 def two_tables_in_one_sheet(c):
     "A title above the header is taken for the header."
     text(c, lambda t: 'Fractures 2024' + ',' * 13 + '\n' + t)
 
 
-@spreadsheet('no rows to study', WHOLE, 'vertebra_id')
+@spreadsheet('no rows to study', COHORT, 'vertebra_id')
 def header_only(c):
-    "There is a header and nothing below it, or every row is set aside by `exclusion`. Add one row per vertebra."
+    """There is a header and nothing below it, or every row is set aside by `exclusion`. Add one row
+    per vertebra."""
     save(c, sheet(c).head(0))
 
 
-@spreadsheet('no rows to study', WHOLE, 'vertebra_id')
+@spreadsheet('no rows to study', COHORT, 'vertebra_id')
 def all_rows_excluded(c):
     "Every row has a reason to be left out."
     cells(c, range(2, 14), exclusion='tumour')
@@ -471,7 +485,7 @@ def all_rows_excluded(c):
 
 @spreadsheet('stands in more than one row', (3, 6), 'vertebra_id')
 def id_twice(c):
-    "Two vertebrae have one name, so results could not be told apart. Give every vertebra its own."
+    "Two vertebrae have one name, so their results would be mixed up. Give every vertebra its own."
     cells(c, 6, vertebra_id='v02')
 
 
@@ -519,7 +533,8 @@ def split_half_filled(c):
 
 @spreadsheet('is empty', 4, 'patient_id')
 def formula_without_value(c):
-    "A workbook written by a program holds formulas that no office program has computed yet: they read as blanks. Open and save it once."
+    """A workbook written by a program holds formulas that no office program has computed yet: they
+    read as blanks. Open and save it once."""
     table = sheet(c)
     table.loc[2, 'patient_id'] = '=B3'
     table.to_excel(c / 'manifest.xlsx', index=False)
@@ -528,7 +543,8 @@ def formula_without_value(c):
 
 @spreadsheet('not a number', 6, 'age')
 def word_for_a_number(c):
-    "A column of numbers holds something else. Give a number, or leave the cell empty where the column allows it."
+    """A column of numbers holds something else. Give a number, or leave the cell empty where the
+    column allows it."""
     cells(c, 6, age='seventy')
 
 
@@ -570,7 +586,8 @@ def half_a_class(c):
 
 @spreadsheet('is not allowed (must be from', 6, 'age')
 def age_of_172(c):
-    "The number is outside what the column can hold; the way out says what is expected. Here a height was typed into the age."
+    """The number is outside what the column can hold; the way out names what is expected. Here a
+    height was typed into the age."""
     cells(c, 6, age=172)
 
 
@@ -648,13 +665,15 @@ def included_maybe(c):
 
 @spreadsheet('is not allowed (must be T1 to T12 or L1 to L6)', 6, 'level')
 def cervical_level(c):
-    "The level is none of T1 to T12 and L1 to L6. The assessment is for thoracic and lumbar vertebrae."
+    """The level is none of T1 to T12 and L1 to L6. The assessment is for thoracic and lumbar
+    vertebrae."""
     cells(c, 6, level='C7')
 
 
 @spreadsheet('too large', 6, 'mask_label')
 def huge_number(c):
-    "The number is larger than any that could be meant here, as when an accession number slips into the wrong column."
+    """The number is larger than any that could be meant here, as when an accession number slips
+    into the wrong column."""
     cells(c, 6, mask_label='9' * 30)
 
 
@@ -666,7 +685,8 @@ def huge_class(c):
 
 @spreadsheet('contradicts astlof', 6, 'fracture_class')
 def class_against_total(c):
-    "Class and total stand side by side and do not agree: up to 3 points is class 0, 4 is class 1, 5 or more is class 2. One of them is a typing error."
+    """Class and total stand side by side and do not agree: up to 3 points is class 0, 4 is class 1,
+    5 or more is class 2. One of them is a typing error."""
     cells(c, 6, fracture_class=2)
 
 
@@ -690,7 +710,7 @@ def location_against_level(c):
 
 @spreadsheet('contradicts included = yes', 6, 'exclusion')
 def excluded_and_included(c):
-    "A row says both that it is studied and why it is not."
+    "A row is marked as studied and has a reason why it is not."
     cells(c, 6, exclusion='tumour', included='yes')
 
 
@@ -708,13 +728,14 @@ def excluded_without_center(c):
 
 paths = group(
     'Paths',
-    'Where radiographs and masks lie. Paths are relative to the folder of the manifest and stay inside it.',
+    'Where radiographs and masks are. Paths are relative to the manifest, and stay in its folder.',
 )
 
 
 @paths("leaves the cohort's folder", RADIOGRAPH, 'image')
 def outside_by_dots(c):
-    "The path leads out of the folder of the manifest. Move the file in; or, if the radiographs lie in an archive of yours, allow it with `--allow-outside`."
+    """The path leads out of the folder of the manifest. Move the file in; or, if the radiographs
+    are in an archive of yours, allow it with `--allow-outside`."""
     shutil.copy(c / 'radiograph1.dcm', c.parent / 'radiograph1.dcm')
     cells(c, RADIOGRAPH, image='../radiograph1.dcm')
 
@@ -735,7 +756,7 @@ def outside_by_symlink(c):
 
 @paths("leaves the cohort's folder", RADIOGRAPH, 'image')
 def outside_by_linked_folder(c):
-    "A linked folder that lies elsewhere."
+    "A linked folder that is elsewhere."
     (c.parent / 'archive').mkdir()
     (c / 'radiograph1.dcm').rename(c.parent / 'archive/radiograph1.dcm')
     (c / 'radiographs').symlink_to(c.parent / 'archive')
@@ -744,7 +765,8 @@ def outside_by_linked_folder(c):
 
 @paths('is a folder', RADIOGRAPH, 'image')
 def folder_of_a_series(c):
-    "The path names a folder, as viewers export a series. Name the one file in it that is the lateral radiograph."
+    """The path names a folder, as viewers export a series. Name the one file in it that is the
+    lateral radiograph."""
     (c / 'series').mkdir()
     (c / 'radiograph1.dcm').rename(c / 'series/radiograph1.dcm')
     cells(c, RADIOGRAPH, image='series')
@@ -758,7 +780,7 @@ def the_folder_itself(c):
 
 @paths('file not found', RADIOGRAPH, 'image')
 def missing_with_a_near_name(c):
-    "There is no such file. Where one of nearly the same name lies in that folder, it is suggested."
+    "There is no such file. Where one of nearly the same name is in that folder, it is suggested."
     cells(c, RADIOGRAPH, image='radiogarph1.dcm')
 
 
@@ -770,7 +792,7 @@ def missing_without_a_near_name(c):
 
 @paths('file not found', RADIOGRAPH, 'image')
 def other_case(c):
-    "Linux tells upper from lower case."
+    "Upper and lower case are two different names on Linux."
     cells(c, RADIOGRAPH, image='RADIOGRAPH1.DCM')
 
 
@@ -831,7 +853,8 @@ radiographs = group(
 
 @radiographs('not a DICOM file, in spite of its name', RADIOGRAPH, 'image')
 def text_named_dcm(c):
-    "The file is called .dcm and is none: a note, a web page saved by mistake, a download that failed."
+    """The file is called .dcm and is none: a note, a web page saved by mistake, a download that
+    failed."""
     write(c, 'Radiograph is with Dr. Y.', 'radiograph1.dcm')
 
 
@@ -849,7 +872,8 @@ def radiograph_of_zero_bytes(c):
 
 @radiographs('holds no pixels', RADIOGRAPH, 'image')
 def radiograph_without_pixels(c):
-    "The object has no image in it: a report, a header without its image, a file that broke off before its pixels."
+    """The object has no image in it: a report, a header without its image, a file that broke off
+    before its pixels."""
     tags(c, PixelData=None)
 
 
@@ -867,7 +891,9 @@ def rtstruct_for_a_radiograph(c):
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def cut_in_the_pixels(c):
-    "The pixels cannot be made out: the file broke off, the compressed stream is damaged, or the header tells lies about its pixels. The bracket holds the compression and what the decoder said."
+    """The pixels cannot be made out: the file broke off, the compressed stream is damaged, or the
+    header is wrong about its pixels. The bracket holds the compression and the words of the
+    decoder."""
     cut(c, 'radiograph1.dcm', 20000)
 
 
@@ -928,31 +954,33 @@ def bits_allocated_32(c):
     tags(c, BitsAllocated=32, BitsStored=32, HighBit=31)
 
 
-@radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
+@radiographs('more bytes of pixels than the header declares', RADIOGRAPH, 'image')
 def bits_allocated_13(c):
-    "The file holds more pixels than rows, columns and bits of its header make: the header was edited, or the radiograph was cropped in the header only. What would be read is half a radiograph, or a slanted one."
+    """The file holds more pixels than rows, columns and bits of its header make: the header was
+    edited, or the radiograph was cropped in the header only. What would be read is half a
+    radiograph, or a slanted one."""
     tags(c, BitsAllocated=13)
 
 
-@radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
+@radiographs('more bytes of pixels than the header declares', RADIOGRAPH, 'image')
 def rows_too_few(c):
     "The lower rows would go unseen."
     tags(c, Rows=H - 20)
 
 
-@radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
+@radiographs('more bytes of pixels than the header declares', RADIOGRAPH, 'image')
 def columns_too_few(c):
     "A column less, and every row slides a little further to the left."
     tags(c, Columns=W - 1)
 
 
-@radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
+@radiographs('more bytes of pixels than the header declares', RADIOGRAPH, 'image')
 def bits_allocated_8(c):
     "Sixteen bits are called eight."
     tags(c, BitsAllocated=8, BitsStored=8, HighBit=7)
 
 
-@radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
+@radiographs('more bytes of pixels than the header declares', RADIOGRAPH, 'image')
 def frames_not_counted(c):
     "Two frames, and no `NumberOfFrames`."
     ds = pydicom.dcmread(c / 'radiograph1.dcm')
@@ -962,7 +990,7 @@ def frames_not_counted(c):
 
 @radiographs('no radiograph has that size', RADIOGRAPH, 'image')
 def no_rows(c):
-    "The header claims a size that no detector has: nothing at all, or billions of pixels."
+    "The header declares a size that no detector has: nothing at all, or billions of pixels."
     tags(c, Rows=0)
 
 
@@ -974,7 +1002,8 @@ def four_billion_pixels(c):
 
 @radiographs('the DICOM header contradicts itself', RADIOGRAPH, 'image')
 def no_columns_tag(c):
-    "Tags that a radiograph must have are not there, or hold what they cannot hold. The bracket names what went wrong. Export the radiograph again."
+    """Tags that a radiograph must have are not there, or hold what they cannot hold. The bracket
+    names what went wrong. Export the radiograph again."""
     tags(c, Columns=None)
 
 
@@ -996,7 +1025,8 @@ def multi_frame(c):
 
 @radiographs('samples per pixel', RADIOGRAPH, 'image')
 def rgb(c):
-    "A screen capture in colour. Its grey levels are those of a monitor; ask the archive for the original."
+    """A screen capture in colour. Its grey levels are those of a monitor; ask the archive for the
+    original."""
     tags(c, SamplesPerPixel=3, PhotometricInterpretation='RGB', PlanarConfiguration=0)
 
 
@@ -1008,7 +1038,7 @@ def palette_colour(c):
 
 @radiographs('a radiograph is MONOCHROME1 or MONOCHROME2', RADIOGRAPH, 'image')
 def no_photometric_interpretation(c):
-    "Nobody says whether bone is white or black."
+    "It is not known whether bone is white or black."
     tags(c, PhotometricInterpretation=None)
 
 
@@ -1020,7 +1050,8 @@ def seg_for_a_radiograph(c):
 
 @radiographs('is a DICOMDIR', RADIOGRAPH, 'image')
 def dicomdir(c):
-    "The table of contents of a patient's disc. The radiographs lie in its folders, under names such as IM000001."
+    """The table of contents of a patient's disc. The radiographs are in its folders, under names
+    such as IM000001."""
     record = Dataset()
     record.DirectoryRecordType = 'IMAGE'
     tags(
@@ -1035,7 +1066,8 @@ def dicomdir(c):
 
 @radiographs('between 0.01 and 5 mm', RADIOGRAPH, 'image')
 def spacing_zero(c):
-    "A pixel size that cannot be one: zero, negative, in micrometres, one number, three numbers, words. Correct the tag; or delete it and give a `spacing` column."
+    """A pixel size that cannot be one: zero, negative, in micrometres, one number, three numbers,
+    words. Correct the tag; or delete it and give a `spacing` column."""
     tags(c, PixelSpacing=[0, 0])
 
 
@@ -1077,7 +1109,8 @@ def spacing_in_words(c):
 
 @radiographs('a factor from 1 to 3', RADIOGRAPH, 'image')
 def magnification_in_per_cent(c):
-    "The magnification of the spine on the detector is a factor such as 1.1. Correct or delete the tag."
+    """The magnification of the spine on the detector is a factor such as 1.1. Correct or delete the
+    tag."""
     tags(
         c,
         PixelSpacing=None,
@@ -1132,7 +1165,8 @@ others = group('Other images', 'NIfTI, NRRD and pictures: converters, browsers a
 
 @others('unknown format', RADIOGRAPH, 'image')
 def word_document(c):
-    "The suffix is none that is known, and the file is no DICOM. Export the radiograph as DICOM, NIfTI, NRRD, PNG, TIFF or JPEG."
+    """The suffix is none that is known, and the file is no DICOM. Export the radiograph as DICOM,
+    NIfTI, NRRD, PNG, TIFF or JPEG."""
     radiograph_as(c, 'radiograph.docx', lambda p: p.write_text('see picture'))
 
 
@@ -1160,9 +1194,10 @@ def header_wants_more(c):
     header(c, 'radiograph2.nii.gz', 44, 4000, '<i2')
 
 
-@others('is the file whole, and what its name says', NIFTI, 'image')
+@others('is the file complete, and is its suffix right', NIFTI, 'image')
 def damaged_gzip(c):
-    "The reader gave up; the bracket holds its words. The file was damaged on the way, or is something else than its suffix says."
+    """The reader gave up; the bracket holds its words. The file was damaged on the way, or has the
+    suffix of another format."""
     raw = bytearray((c / 'radiograph2.nii.gz').read_bytes())
     raw[6000:6040] = bytes(40)
     write(c, bytes(raw), 'radiograph2.nii.gz')
@@ -1176,13 +1211,14 @@ def nifti_of_a_gigapixel(c):
 
 @others('no radiograph has that size', RADIOGRAPH, 'image')
 def png_bomb(c):
-    "A picture of 60 bytes that claims 60,000 x 60,000 pixels."
+    "A picture of 60 bytes that declares 60,000 x 60,000 pixels."
     import struct
     import zlib
 
-    chunk = lambda kind, data: (
-        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    )
+    def chunk(kind, data):
+        check = struct.pack('>I', zlib.crc32(kind + data))
+        return struct.pack('>I', len(data)) + kind + data + check
+
     radiograph_as(
         c,
         'radiograph.png',
@@ -1195,13 +1231,13 @@ def png_bomb(c):
     )
 
 
-@others('is the file whole, and what its name says', PNG, 'image')
+@others('is the file complete, and is its suffix right', PNG, 'image')
 def cut_png(c):
     "A picture that broke off."
     cut(c, 'radiograph3.png', 9000)
 
 
-@others('is the file whole, and what its name says', RADIOGRAPH, 'image')
+@others('is the file complete, and is its suffix right', RADIOGRAPH, 'image')
 def cut_nrrd(c):
     "An NRRD that broke off."
     radiograph_as(c, 'radiograph.nrrd', lambda p: (write_itk(p, scene(0)[0]), cut(c, p.name, 9000)))
@@ -1209,11 +1245,12 @@ def cut_nrrd(c):
 
 @others('by its content', RADIOGRAPH, 'image')
 def png_named_nifti(c):
-    "A picture was given the suffix of a volume, or a volume that of another. Give it its own, so that nobody takes a printing resolution for a pixel size."
+    """A picture was given the suffix of a volume, or a volume that of another. Give it its own, so
+    that nobody takes a printing resolution for a pixel size."""
     radiograph_as(c, 'radiograph.nii.gz', lambda p: shutil.copy(c / 'radiograph3.png', p))
 
 
-@others('is the file whole, and what its name says', RADIOGRAPH, 'image')
+@others('is the file complete, and is its suffix right', RADIOGRAPH, 'image')
 def nifti_named_png(c):
     "A volume was renamed."
     radiograph_as(c, 'radiograph.png', lambda p: shutil.copy(c / 'radiograph2.nii.gz', p))
@@ -1225,13 +1262,14 @@ def png_named_nrrd(c):
     radiograph_as(c, 'radiograph.nrrd', lambda p: shutil.copy(c / 'radiograph3.png', p))
 
 
-@others('its pixels lie in another file', RADIOGRAPH, 'image')
+@others('its pixels are in another file', RADIOGRAPH, 'image')
 def header_apart_from_its_pixels(c):
-    "A header names a second file for its pixels, which may be left behind, change, or lie outside the folder. Save both as one."
+    """A header names a second file for its pixels, which may be left behind, change, or be outside
+    the folder. Save both as one."""
     radiograph_as(c, 'radiograph.nhdr', lambda p: write_itk(p, scene(0)[0]))
 
 
-@others('its pixels lie in another file', RADIOGRAPH, 'image')
+@others('its pixels are in another file', RADIOGRAPH, 'image')
 def metaimage_that_points_outside(c):
     "The same for a MetaImage."
     radiograph_as(
@@ -1248,7 +1286,7 @@ def metaimage_that_points_outside(c):
     )
 
 
-@others('is the file whole, and what its name says', RADIOGRAPH, 'image')
+@others('is the file complete, and is its suffix right', RADIOGRAPH, 'image')
 def svg_named_tif(c):
     "A drawing."
     radiograph_as(
@@ -1258,7 +1296,8 @@ def svg_named_tif(c):
 
 @others('by its header a pixel measures', NIFTI, 'image')
 def nifti_in_micrometres(c):
-    "The header of a volume gives a pixel size that no radiograph has: its numbers are micrometres or metres. Correct the header, or give a `spacing` column, which overrules it."
+    """The header of a volume gives a pixel size that no radiograph has: its numbers are micrometres
+    or metres. Correct the header, or give a `spacing` column, which overrules it."""
     write_itk(c / 'radiograph2.nii.gz', scene(1)[0], (600.0, 600.0))
 
 
@@ -1310,9 +1349,12 @@ def tiff_with_infinity(c):
 
 @others('a colour picture', RADIOGRAPH, 'image')
 def photograph(c):
-    "The channels of the picture differ: a photograph of a light box, a screen capture with coloured annotations. Export the radiograph in grey."
+    """The channels of the picture differ: a photograph of a light box, a screen capture with
+    coloured annotations. Export the radiograph in grey."""
     radiograph_as(
-        c, 'radiograph.png', lambda p: picture(p, np.stack([grey8(), grey8() // 2, grey8() // 3], -1))
+        c,
+        'radiograph.png',
+        lambda p: picture(p, np.stack([grey8(), grey8() // 2, grey8() // 3], -1)),
     )
 
 
@@ -1344,7 +1386,8 @@ def cmyk_jpeg(c):
 
 @others('holds only', RADIOGRAPH, 'image', severity='warning')
 def one_bit_png(c):
-    "A radiograph has thousands of grey levels, a mask two. Were the columns exchanged, or was a thumbnail exported?"
+    """A radiograph has thousands of grey levels, a mask two. Were the columns exchanged, or was a
+    thumbnail exported?"""
     radiograph_as(c, 'radiograph.png', lambda p: Picture.fromarray(grey8() > 190).save(p))
 
 
@@ -1371,19 +1414,21 @@ def one_pixel(c):
 
 @masks('texture needs 64', 3, 'mask')
 def forty_pixels(c):
-    "The body has too few pixels for texture features. Is it the right label, and was the radiograph not reduced in size?"
+    """The body has too few pixels for texture features. Is it the right label, and was the
+    radiograph not reduced in size?"""
     labels(c, lambda m: np.where((m == 2) & (np.cumsum(m == 2).reshape(m.shape) > 40), 0, m))
 
 
 @masks('no label 7', 3, 'mask')
 def wrong_label(c):
-    "The mask does not hold the label that the spreadsheet asks for; the message lists those it does hold."
+    """The mask does not hold the label that the spreadsheet names; the message lists those it does
+    hold."""
     cells(c, 3, mask_label=7)
 
 
 @masks('holds labels 1, 2, 3', 3, 'mask')
-def label_not_said(c):
-    "Several bodies are drawn in the file and the spreadsheet does not say which is meant. Fill `mask_label`."
+def label_not_given(c):
+    "Several bodies are drawn in the file and the spreadsheet does not name one. Fill `mask_label`."
     cells(c, 3, mask_label='')
 
 
@@ -1395,7 +1440,8 @@ def same_body_twice(c):
 
 @masks('the mask was interpolated', RADIOGRAPH, 'mask')
 def interpolated(c):
-    "Labels between whole numbers: the mask was resampled as if it were a radiograph. Resample it with nearest neighbour."
+    """Labels between whole numbers: the mask was resampled as if it were a radiograph. Resample it
+    with nearest neighbour."""
     labels(c, lambda m: (m + np.roll(m, 1, 0)) / np.float32(2.0))
 
 
@@ -1436,13 +1482,14 @@ def rtstruct_mask(c):
 
 @masks('this DICOM SEG was drawn on another image', RADIOGRAPH, 'mask')
 def seg_of_another_radiograph(c):
-    "A SEG object names the radiograph it was drawn on, and it is not this one. Pair it with its own."
+    """A SEG object names the radiograph it was drawn on, and it is not this one. Pair it with its
+    own."""
     cells(c, RADIOGRAPH, mask='mask4.dcm')
 
 
 @masks('of this DICOM SEG overlap', SEG, 'mask')
 def overlapping_segments(c):
-    "Two segments claim the same pixels. Correct the outlines."
+    "Two segments cover the same pixels. Correct the outlines."
     ds = pydicom.dcmread(c / 'mask4.dcm')
     frames = ds.pixel_array.copy()
     frames[1] |= frames[0]
@@ -1461,7 +1508,7 @@ def seg_of_a_volume(c):
 
 @masks('the DICOM header contradicts itself', SEG, 'mask')
 def seg_without_its_segments(c):
-    "A SEG object that does not say which frame shows which segment. Export the mask again."
+    "A SEG object that does not state which frame shows which segment. Export the mask again."
     ds = pydicom.dcmread(c / 'mask4.dcm')
     del ds.SegmentSequence
     for f in ds.PerFrameFunctionalGroupsSequence:
@@ -1483,7 +1530,8 @@ def mask_of_a_volume(c):
 
 @masks("touches the radiograph's edge", 2, 'mask', severity='warning')
 def touches_the_edge(c):
-    "The body reaches the border of the radiograph and is probably cut off. Look; set it aside if so."
+    """The body reaches the border of the radiograph and is probably cut off. Look; set it aside if
+    so."""
     labels(
         c,
         lambda m: np.where(
@@ -1505,15 +1553,17 @@ def several_pieces(c):
 
 @masks('no likely size of a vertebral body', NIFTI, 'mask', severity='warning')
 def body_of_a_giant(c):
-    "In millimetres the body is too small or too large for a vertebra. Look at the pixel size first."
+    """In millimetres the body is too small or too large for a vertebra. Look at the pixel size
+    first."""
     for name in ('radiograph2.nii.gz', 'mask2.nii.gz'):
         write_itk(c / name, sitk.GetArrayFromImage(sitk.ReadImage(str(c / name))), (3.0, 3.0))
 
 
 geometry = group(
     'Geometry',
-    """Masks that do not lie on their radiograph. Where header and pixels disagree, only you can know which is right: `--mask-geometry pixels` trusts the pixels,
-`--mask-geometry resample` trusts the header.""",
+    """Masks that do not fit their radiograph. Where header and pixels disagree, only you can know
+    which is right: `--mask-geometry pixels` trusts the pixels, `--mask-geometry resample` trusts
+    the header.""",
 )
 
 
@@ -1525,7 +1575,8 @@ def transposed(c):
 
 @geometry('the mask is the radiograph reduced', RADIOGRAPH, 'mask')
 def reduced(c):
-    "The body was drawn on a smaller copy of the radiograph. Draw on the original, or ask for `--mask-geometry resample`."
+    """The body was drawn on a smaller copy of the radiograph. Draw on the original, or use
+    `--mask-geometry resample`."""
     labels(c, lambda m: m[::2, ::2])
 
 
@@ -1537,7 +1588,8 @@ def larger_than_the_radiograph(c):
 
 @geometry('drawn on a cropped radiograph', RADIOGRAPH, 'mask')
 def cropped(c):
-    "The mask covers a part of the radiograph. If its header says which, ask for `--mask-geometry resample`."
+    """The mask covers a part of the radiograph. If its header gives its place, use `--mask-geometry
+    resample`."""
     labels(c, lambda m: m[10:, 5:80])
 
 
@@ -1565,16 +1617,16 @@ def upside_down_by_header(c):
     write_itk(c / 'mask2.nii.gz', scene(1)[1], direction=(1, 0, 0, -1), origin=(0.0, (H - 1) * MM))
 
 
-@geometry('the mask lies +', NIFTI, 'mask')
+@geometry('the mask is shifted by +', NIFTI, 'mask')
 def shifted_origin(c):
     "By its header the mask starts elsewhere than the radiograph."
     write_itk(c / 'radiograph2.nii.gz', scene(1)[0], origin=(5.0, 5.0))
     write_itk(c / 'mask2.nii.gz', scene(1)[1], origin=(5.0, 17.0))
 
 
-@geometry('lies in another plane or at a slant', NIFTI, 'mask')
+@geometry('it is in another plane or at a slant', NIFTI, 'mask')
 def slanted(c):
-    "The mask was drawn on a slice that lies at an angle to the radiograph."
+    "The mask was drawn on a slice at an angle to the radiograph."
     a = np.pi / 6
     write_itk(
         c / 'mask2.nii.gz', scene(1)[1], direction=(np.cos(a), -np.sin(a), np.sin(a), np.cos(a))
@@ -1608,7 +1660,8 @@ def one_radiograph_two_patients(c):
 
 @cohorts('under another patient', 8, 'image')
 def one_radiograph_two_patients_two_formats(c):
-    "The same, though one is DICOM and the other NIfTI: the grey levels are compared, not the files."
+    """The same, though one is DICOM and the other NIfTI: the grey levels are compared, not the
+    files."""
     write_itk(c / 'copy.nrrd', scene(0)[0])
     shutil.copy(c / 'mask1.nii.gz', c / 'copy.nii.gz')
     cells(c, PNG, image='copy.nrrd', mask='copy.nii.gz', spacing='')
@@ -1628,47 +1681,50 @@ def one_radiograph_two_names(c):
     cells(c, 4, image='copy.dcm')
 
 
-@cohorts('no row is in `train`', WHOLE, 'split')
+@cohorts('no row is in `train`', COHORT, 'split')
 def nothing_to_train_on(c):
     "Every row is held out. Mark the training rows."
     cells(c, range(2, 8), split='prospective')
 
 
-@cohorts('every row is in `train`', WHOLE, 'split')
+@cohorts('every row is in `train`', COHORT, 'split')
 def nothing_held_out(c):
-    "Without patients kept aside the model cannot be judged."
+    "Without held-out patients the model cannot be evaluated."
     cells(c, range(2, 14), split='train')
 
 
-@cohorts('has 1 training patient', WHOLE, 'fracture_class')
+@cohorts('has 1 training patient', COHORT, 'fracture_class')
 def class_with_one_training_patient(c):
-    "The class is learned, and folds are drawn, by patient: one is not enough. Find another, or move one to the training set."
+    """The class is learned, and folds are drawn, by patient: one is not enough. Find another, or
+    move one to the training set."""
     cells(c, 4, astlof=2, fracture_class=0)
 
 
-@cohorts('is missing from `external`', WHOLE, 'fracture_class', severity='warning')
+@cohorts('is missing from `external`', COHORT, 'fracture_class', severity='warning')
 def class_missing_outside(c):
     "A held-out set lacks a class, so its AUC cannot be computed there and is left blank."
     cells(c, 13, astlof=2, fracture_class=0)
 
 
-@cohorts('and no `split` column', WHOLE, 'split')
+@cohorts('and no `split` column', COHORT, 'split')
 def four_centers_without_a_split(c):
-    "With up to three centers the split of the study is made for you; with more, say in `split` which set each row belongs to."
+    """With up to three centers the split of the study is made for you; with more, give the set of
+    each row in `split`."""
     table = sheet(c).drop(columns='split')
     table['center'] = table.patient_id
     save(c, table)
 
 
-@cohorts('needs at least 5', WHOLE, 'split')
+@cohorts('needs at least 5', COHORT, 'split')
 def too_few_to_split(c):
     "8:2 by patient needs five patients in the first center. Add patients, or a `split` column."
     save(c, sheet(c).drop(columns='split'))
 
 
-@cohorts('there is no class', WHOLE, 'fracture_class')
+@cohorts('there is no class', COHORT, 'fracture_class')
 def no_class(c):
-    "Neither a class nor what it is derived from. To score vertebrae rather than to learn from them, use `ovf-dlr predict`, or `check --unlabelled`."
+    """Neither a class nor what it is derived from. To score vertebrae rather than to learn from
+    them, use `ovf-dlr predict`, or `check --unlabelled`."""
     save(c, sheet(c).drop(columns=['astlof', 'fracture_class', 't_score']))
 
 
@@ -1680,7 +1736,8 @@ def two_spacings_for_one_radiograph(c):
 
 @cohorts("repeats the patient's name or number", RADIOGRAPH, 'vertebra_id')
 def name_in_the_id(c):
-    "Ids stand in every table of predictions and travel with it. Use others, or let `ovf-dlr deidentify` make a copy of the cohort."
+    """Ids stand in every table of predictions and travel with it. Use others, or let `ovf-dlr
+    deidentify` make a copy of the cohort."""
     tags(c, PatientName='Mustermann^Erika', PatientIdentityRemoved='NO')
     for i, row in enumerate(RADIOGRAPH):
         cells(c, row, vertebra_id=f'mustermann-L{i + 1}')
@@ -1688,14 +1745,16 @@ def name_in_the_id(c):
 
 remarks = group(
     'Warnings',
-    'Nothing here stops a run. A careful person looks at the row, and says in the paper what was found.',
+    'Nothing here stops a run. A careful person looks at the row, '
+    'and reports in the paper what was found.',
     severity='warning',
 )
 
 
-@remarks('is no column of the contract and is not looked at', WHOLE, 'treatmnt')
+@remarks('is no column of the contract and is not looked at', COHORT, 'treatmnt')
 def misspelt_column(c):
-    "A column that resembles one of the contract and is none: it is ignored. Correct the name if that was meant."
+    """A column that resembles one of the contract and is none: it is ignored. Correct the name if
+    that was meant."""
     save(c, sheet(c).assign(treatmnt='PVA'))
 
 
@@ -1719,35 +1778,38 @@ def level_twice(c):
 
 @remarks('differs between rows of one patient', (5, 6, 7), 'age')
 def two_ages(c):
-    "Sex, age and T-score belong to the patient, and the rows of this one disagree: a typing error, or two patients under one number."
+    """Sex, age and T-score belong to the patient, and the rows of this one disagree: a typing
+    error, or two patients under one number."""
     cells(c, 6, age=77)
 
 
-@remarks('the file says', RADIOGRAPH, 'spacing')
+@remarks('the file gives', RADIOGRAPH, 'spacing')
 def spacing_against_header(c):
     "Spreadsheet and header give pixel sizes more than a fifth apart. The spreadsheet wins."
     cells(c, RADIOGRAPH, spacing=0.4)
 
 
-@remarks('do not say how large their pixels are', WHOLE, 'spacing')
+@remarks('do not give their pixel size', COHORT, 'spacing')
 def spacing_unknown(c):
-    "Pictures carry no pixel size. A millimetre is assumed, which is surely wrong: give a `spacing` column."
+    """Pictures carry no pixel size. A millimetre is assumed, which is surely wrong: give a
+    `spacing` column."""
     cells(c, PNG, spacing='')
 
 
-@remarks('do not say how large their pixels are', WHOLE, 'spacing')
+@remarks('do not give their pixel size', COHORT, 'spacing')
 def dicom_without_spacing(c):
     "Secondary captures have none either."
     tags(c, PixelSpacing=None)
 
 
-@remarks('carry identity', WHOLE, 'image')
+@remarks('carry identity', COHORT, 'image')
 def name_in_the_header(c):
-    "The headers still hold what tells who the patient is. No artefact of a run repeats it, but the radiographs themselves must not be passed on like this."
+    """The headers still identify the patient. No artefact of a run repeats it, but the radiographs
+    themselves must not be passed on like this."""
     tags(c, PatientName='Doe^Jane', PatientIdentityRemoved='NO')
 
 
-@remarks('ids repeat the patient_id', WHOLE, 'vertebra_id')
+@remarks('ids repeat the patient_id', COHORT, 'vertebra_id')
 def patients_in_the_ids(c):
     "Ids of vertebrae stand in every table of predictions, and these spell out whose they are."
     table = sheet(c)
@@ -1756,13 +1818,14 @@ def patients_in_the_ids(c):
     save(c, table)
 
 
-@remarks('raw detector values', WHOLE, 'image')
+@remarks('raw detector values', COHORT, 'image')
 def for_processing(c):
-    "The radiographs are what the detector measured, before the maker's processing: grey, flat, and not like those of other hospitals."
+    """The radiographs are what the detector measured, before the maker's processing: grey, flat,
+    and not like those of other hospitals."""
     tags(c, PresentationIntentType='FOR PROCESSING')
 
 
-@remarks('radiographs are of modality', WHOLE, 'image')
+@remarks('radiographs are of modality', COHORT, 'image')
 def magnetic_resonance(c):
     "The study is about radiographs, and this is another modality."
     tags(c, Modality='MR')
@@ -1791,15 +1854,17 @@ def center_of_ten(c, radiograph=lambda p: p, mask=lambda m: m):
     save(c, pd.DataFrame(rows))
 
 
-@remarks('the outlines follow the radiograph best when', WHOLE, 'mask')
+@remarks('the outlines fit best when', COHORT, 'mask')
 def every_mask_upside_down(c):
-    "In most radiographs of a center the masks would fit better if they were turned: they were flipped on export, and no header says so. Look at the contact sheet."
+    """In most radiographs of a center the masks would fit better if they were turned: they were
+    flipped on export, and no header shows it. Look at the contact sheet."""
     center_of_ten(c, mask=lambda m: m[::-1])
 
 
-@remarks('darker than what surrounds them', WHOLE, 'image')
+@remarks('darker than what surrounds them', COHORT, 'image')
 def negatives(c):
-    "In most radiographs of a center the bodies are darker than their surroundings: the radiographs are negatives."
+    """In most radiographs of a center the bodies are darker than their surroundings: the
+    radiographs are negatives."""
     center_of_ten(c, radiograph=lambda p: 4000 - p)
 
 
@@ -1864,71 +1929,72 @@ def label_of_a_reading_missing(c):
     readings(c, mask_label=9)
 
 
-@second('column is missing', WHOLE, 'session')
+@second('column is missing', COHORT, 'session')
 def readings_without_sessions(c):
     "A needed column is not there."
     readings(c)
     pd.read_csv(c / 'readings.csv').drop(columns='session').to_csv(c / 'readings.csv', index=False)
 
 
-@second('cannot be read as a table', WHOLE, 'readings')
+@second('cannot be read as a table', COHORT, 'readings')
 def readings_of_junk(c):
-    "The file beside the manifest is no table. Save it again, or remove it."
+    "The file next to the manifest is no table. Save it again, or remove it."
     write(c, b'\xff\xfe\x00junk', 'readings.csv')
 
 
 cards = group(
-    'cohort.yml', 'The card beside the manifest: name, label, synthetic.', file='cohort.yml'
+    'cohort.yml', 'The card next to the manifest: name, label, synthetic.', file='cohort.yml'
 )
 
 
-@cards('cannot be read', WHOLE, 'cohort.yml')
+@cards('cannot be read', COHORT, 'cohort.yml')
 def broken_yaml(c):
     "A colon or a bracket too many."
     write(c, 'name: [Chania\nlabel: x: y', 'cohort.yml')
 
 
-@cards('holds no settings', WHOLE, 'cohort.yml')
+@cards('holds no settings', COHORT, 'cohort.yml')
 def list_of_settings(c):
     "A list, or one word, where `name: ...` is expected."
     write(c, '- name\n- label\n', 'cohort.yml')
 
 
-@cards('is no setting of a cohort', WHOLE, 'titel')
+@cards('is no setting of a cohort', COHORT, 'titel')
 def unknown_setting(c):
     "A name that is not known: often a typing error."
     write(c, 'titel: Chania\n', 'cohort.yml')
 
 
-@cards('is not true or false', WHOLE, 'synthetic')
+@cards('is not true or false', COHORT, 'synthetic')
 def perhaps_synthetic(c):
     "Whether the radiographs were simulated has two answers."
     write(c, 'synthetic: maybe\n', 'cohort.yml')
 
 
-@cards('is not text', WHOLE, 'name')
+@cards('is not text', COHORT, 'name')
 def name_is_a_number(c):
     "Put quotation marks around a name that looks like a number."
     write(c, 'name: 2024\n', 'cohort.yml')
 
 
-@cards('cannot be read', WHOLE, 'cohort.yml')
+@cards('cannot be read', COHORT, 'cohort.yml')
 def yaml_that_runs_code(c):
     "A tag that would call a program; such tags are not followed."
     write(c, 'name: !!python/object/apply:os.system ["touch ran"]\n', 'cohort.yml')
 
 
-@cards('cannot be read', WHOLE, 'cohort.yml')
+@cards('cannot be read', COHORT, 'cohort.yml')
 def yaml_in_latin1(c):
     "Save the card in UTF-8."
     write(c, 'name: Köln'.encode('latin1'), 'cohort.yml')
 
 
-# ---------------------------------------------------------------------------------------------------------------- what is said about it
+# The problems that are found.
 
 
 def problems(c, case=None) -> pd.DataFrame:
-    "What reading and auditing say of a cohort; where a case is wrong in one radiograph, the others stay closed."
+    """The problems that reading and auditing find; where a case is wrong in one radiograph, only
+    that one is opened."""
     found = read_manifest(c)
     if case and case.rows and case.group in ALONE and 'image' in found.table:
         found.table = found.table[
@@ -1946,19 +2012,21 @@ def said_of(found, case) -> pd.DataFrame:
     ]
 
 
-# ---------------------------------------------------------------------------------------------------------------- odd, and harmless
+# Odd, and harmless.
 
 HARMLESS = []
 
 
 def harmless(spoil):
+    "File an odd input that must be read without an error."
     HARMLESS.append(spoil)
     return spoil
 
 
 @harmless
 def european_excel(c):
-    "Semicolons, decimal commas, a byte order mark, quoted cells that hold a semicolon, line ends of Windows."
+    """Semicolons, decimal commas, a byte order mark, quoted cells that hold a semicolon, line ends
+    of Windows."""
     sheet(c).assign(remark='"a; b"', t_score='-2,8').to_csv(
         c / 'manifest.csv', index=False, sep=';', encoding='utf-8-sig', lineterminator='\r\n'
     )
@@ -2006,14 +2074,14 @@ def unknown_columns(c):
 
 @harmless
 def padding_beyond_the_radiograph(c):
-    "A padding value that no pixel has, and one that says 65535."
+    "A padding value that no pixel has, and one of 65535."
     tags(c, PixelPaddingValue=65535)
     tags(c, 'radiograph4.dcm', PixelPaddingValue=0, PixelPaddingRangeLimit=65535)
 
 
 @harmless
 def no_sop_class(c):
-    "A radiograph whose kind is not said."
+    "A radiograph whose kind is not given."
     tags(c, SOPClassUID='')
 
 
@@ -2052,7 +2120,7 @@ def float_tiff(c):
 @harmless
 def mask_of_255(c):
     "One body per file, stored as 255, or divided by 255."
-    for k, row in zip((1, 2), RADIOGRAPH):
+    for k, row in zip((1, 2), RADIOGRAPH[:2], strict=True):
         write_itk(
             c / f'm{k}.nii.gz',
             ((scene(0)[1] == k) * (255 if k == 1 else np.float32(1 / 255))).astype(np.float32),
@@ -2060,7 +2128,7 @@ def mask_of_255(c):
         cells(c, row, mask=f'm{k}.nii.gz', mask_label=1)
 
 
-# ---------------------------------------------------------------------------------------------------------------- fuzzed headers
+# Fuzzed headers.
 
 
 def header_end(path) -> int:
@@ -2068,9 +2136,9 @@ def header_end(path) -> int:
     return 352 if path.suffix == '.nii' else pydicom.dcmread(path).get_item('PixelData').value_tell
 
 
-def flipped(whole, end, rng) -> bytes:
+def flipped(content, end, rng) -> bytes:
     "One to eight bytes of a header replaced by others, or the file cut off within it."
-    raw = bytearray(whole)
+    raw = bytearray(content)
     for at in rng.integers(0, end, rng.integers(1, 9)):
         raw[at] = rng.choice([0, 1, 127, 128, 255, rng.integers(256)])
     return bytes(raw) if rng.random() < 0.9 else bytes(raw[: rng.integers(1, end)])
@@ -2095,41 +2163,42 @@ NONSENSE = [
 ]
 
 
+TAGS = [
+    'Rows',
+    'Columns',
+    'BitsAllocated',
+    'BitsStored',
+    'HighBit',
+    'PixelRepresentation',
+    'SamplesPerPixel',
+    'NumberOfFrames',
+    'PhotometricInterpretation',
+    'PixelSpacing',
+    'ImagerPixelSpacing',
+    'EstimatedRadiographicMagnificationFactor',
+    'RescaleSlope',
+    'RescaleIntercept',
+    'PixelPaddingValue',
+    'PixelPaddingRangeLimit',
+    'WindowWidth',
+    'Modality',
+    'SOPClassUID',
+    'SOPInstanceUID',
+    'PatientName',
+    'PatientID',
+    'SpecificCharacterSet',
+    'PresentationIntentType',
+    'PlanarConfiguration',
+    'PatientIdentityRemoved',
+    'NominalScannedPixelSpacing',
+]
+
+
 def retagged(path, rng) -> bytes:
-    "A DICOM radiograph with one to three tags of random keyword, text where text fits and bytes where it does not."
-    ds, words = (
-        pydicom.dcmread(path),
-        [
-            'Rows',
-            'Columns',
-            'BitsAllocated',
-            'BitsStored',
-            'HighBit',
-            'PixelRepresentation',
-            'SamplesPerPixel',
-            'NumberOfFrames',
-            'PhotometricInterpretation',
-            'PixelSpacing',
-            'ImagerPixelSpacing',
-            'EstimatedRadiographicMagnificationFactor',
-            'RescaleSlope',
-            'RescaleIntercept',
-            'PixelPaddingValue',
-            'PixelPaddingRangeLimit',
-            'WindowWidth',
-            'Modality',
-            'SOPClassUID',
-            'SOPInstanceUID',
-            'PatientName',
-            'PatientID',
-            'SpecificCharacterSet',
-            'PresentationIntentType',
-            'PlanarConfiguration',
-            'PatientIdentityRemoved',
-            'NominalScannedPixelSpacing',
-        ],
-    )
-    for word in rng.choice(words, rng.integers(1, 4), replace=False):
+    """A DICOM radiograph with one to three tags of random keyword, text where text fits and bytes
+    where it does not."""
+    ds = pydicom.dcmread(path)
+    for word in rng.choice(TAGS, rng.integers(1, 4), replace=False):
         value = (
             rng.choice(NONSENSE).encode()
             if pydicom.datadict.dictionary_VR(word) not in ('US', 'US or SS')
@@ -2151,14 +2220,15 @@ def retagged(path, rng) -> bytes:
     return out.getvalue()
 
 
-def variant(i, path, whole, end) -> bytes:
+def variant(i, path, content, end) -> bytes:
     "The `i`th way to damage a radiograph; every third is by its tags."
     rng = np.random.default_rng(i)
-    return retagged(path, rng) if i % 3 == 1 else flipped(whole, end, rng)
+    return retagged(path, rng) if i % 3 == 1 else flipped(content, end, rng)
 
 
 def fuzz(folder, n):
-    "Read `n` damaged radiographs; a line for each: the variant, the outcome, the seconds. Run in a process of its own, with its memory limited."
+    """Read `n` damaged radiographs; a line for each: the variant, the outcome, the seconds. Run in
+    a process of its own, with its memory limited."""
     import resource
     import time
 
@@ -2173,24 +2243,23 @@ def fuzz(folder, n):
         if Path('/proc/self/statm').exists()
         else 8 << 30
     )
-    resource.setrlimit(
-        resource.RLIMIT_AS, (used + (3 << 29),) * 2
-    )  # a gigabyte and a half more than now
-    whole = {p: (p.read_bytes(), header_end(p)) for p in (dicom, nifti)}
+    limit = used + (3 << 29)  # a gigabyte and a half more than now
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    contents = {p: (p.read_bytes(), header_end(p)) for p in (dicom, nifti)}
     for i in range(n):
         source = nifti if i % 3 == 2 else dicom
         bad = folder / f'bad{source.suffix}'
-        bad.write_bytes(variant(i, source, *whole[source]))
+        bad.write_bytes(variant(i, source, *contents[source]))
         print(i, ('flipped DICOM', 'retagged DICOM', 'flipped NIfTI')[i % 3], end=' ', flush=True)
         start = time.perf_counter()
         try:
             read_image(bad)
-            said = 'clean'
+            outcome = 'clean'
         except ImageError as e:
-            said = 'MemoryError' if 'MemoryError' in str(e) else 'ImageError'
+            outcome = 'MemoryError' if 'MemoryError' in str(e) else 'ImageError'
         except Exception as e:
-            said = type(e).__name__ + f' {e}'.replace('\n', ' ')
-        print(f'{time.perf_counter() - start:.2f}', said, flush=True)
+            outcome = type(e).__name__ + f' {e}'.replace('\n', ' ')
+        print(f'{time.perf_counter() - start:.2f}', outcome, flush=True)
 
 
 if __name__ == '__main__':
