@@ -2,7 +2,8 @@
 
     .venv/bin/python -P benchmarks/audit.py [--radiographs 940]
 
-Radiographs of the smoke phantom are copied under new names, a few pixels changed in each so that no two are alike.
+Radiographs of the smoke phantom are copied under new names, a few pixels changed in each, so that
+no two are alike.
 """
 
 import argparse
@@ -21,12 +22,13 @@ from ovf_dlr.phantom import make_cohort
 
 
 def enlarge(source: Path, target: Path, radiographs: int) -> Path:
-    "A cohort of `radiographs` different radiographs, with the vertebrae of the smoke phantom over and over."
+    "A cohort of different radiographs, with the vertebrae of the smoke phantom over and over."
     small = pd.read_csv(source / 'manifest.csv', dtype=str).dropna(subset='image')
-    groups, rows = [g for _, g in small.groupby('patient_id')], []
-    (target / 'images').mkdir(parents=True), (target / 'masks').mkdir()
+    patients, rows = [vertebrae for _, vertebrae in small.groupby('patient_id')], []
+    (target / 'images').mkdir(parents=True)
+    (target / 'masks').mkdir()
     for i in range(radiographs):
-        group = groups[i % len(groups)]
+        group = patients[i % len(patients)]
         radiograph = pydicom.dcmread(source / group.image.iloc[0])
         pixels = radiograph.pixel_array.copy()
         pixels[0, :8] = np.array([i >> (4 * k) & 15 for k in range(8)])
@@ -57,6 +59,7 @@ def plain(manifest: Path) -> float:
 
 
 def main():
+    "Time `ovf-dlr check` on an enlarged smoke cohort."
     parser = argparse.ArgumentParser()
     parser.add_argument('--radiographs', type=int, default=940)
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +75,8 @@ def main():
         taken = time.perf_counter() - start
     print(done.stdout[-400:])
     print(
-        f'ovf-dlr check: {taken:.1f} s for {rows} rows, start-up included; decoding alone, one core: {reading:.1f} s; ratio {taken / reading:.1f}'
+        f'ovf-dlr check: {taken:.1f} s for {rows} rows, start-up included; '
+        f'decoding alone, one core: {reading:.1f} s; ratio {taken / reading:.1f}'
     )
 
 

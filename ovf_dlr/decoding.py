@@ -20,13 +20,13 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import get_expected_length
 
-# %% ../nbs/10_decoding.ipynb #c004
+# %% ../nbs/10_decoding.ipynb #80813519
 class ImageError(ValueError):
-    "An image or mask that cannot be used as it is; the message names the file, the offending value and the way out."
+    "An image or mask that cannot be used as it is; the message names file, value and way out."
 
 
 class MissingSpacingWarning(UserWarning):
-    "A radiograph does not say how large its pixels are; everything measured in mm is then measured in pixels."
+    "A radiograph without a pixel size; everything measured in mm is then measured in pixels."
 
 # %% ../nbs/10_decoding.ipynb #c006
 @dataclass(frozen=True)
@@ -34,15 +34,13 @@ class Grid:
     "Where a header places its pixels."
 
     shape: tuple[int, int]  # rows, columns
-    spacings: tuple = ()  # every (row, column) pixel size in mm that the header gives a reason to expect; () where it gives none
-    axes: np.ndarray | None = (
-        None  # (2, 3) unit vectors along a column (row index grows) and along a row; None for projections and pictures
-    )
+    spacings: tuple = ()  # every (row, column) pixel size in mm that the header gives; () for none
+    axes: np.ndarray | None = None  # (2, 3) unit vectors down a column and along a row, or None
     origin: np.ndarray | None = None  # (3,) mm, the center of the first pixel
 
     @property
     def silent(self) -> bool:
-        "Does the header say nothing: no size, or a converter's default of 1 mm at the origin?"
+        "Is the header empty: no size, or a converter's default of 1 mm at the origin?"
         return not self.spacings or (self.spacings[0] == (1.0, 1.0) and not np.any(self.origin))
 
 
@@ -53,22 +51,27 @@ class Image:
     pixels: np.ndarray  # (H, W) float32, bone bright
     spacing: tuple[float, float]  # mm between rows, mm between columns
     spacing_known: bool  # False where 1.0 mm was assumed
-    grid: Grid  # where the pixels lie, for masks to be compared with
+    grid: Grid  # where the header places the pixels, for masks to be compared with
     meta: dict = field(default_factory=dict)  # where the pixels and the spacing came from
 
     def __repr__(self):
-        h, w = self.pixels.shape
-        return f'Image({h} x {w} px, {self.spacing[0]:.3g} x {self.spacing[1]:.3g} mm{"" if self.spacing_known else " assumed"}, {self.meta.get("format", "")})'
+        (h, w), (row, column) = self.pixels.shape, self.spacing
+        assumed = '' if self.spacing_known else ' assumed'
+        size = f'{row:.3g} x {column:.3g} mm{assumed}'
+        return f'Image({h} x {w} px, {size}, {self.meta.get("format", "")})'
 
 # %% ../nbs/10_decoding.ipynb #c008
 _LIKELY_MM = (0.01, 5)  # a pixel of a radiograph, with room on both sides
+_LIKELY = f'between {_LIKELY_MM[0]} and {_LIKELY_MM[1]} mm'
 
 
 def _mm(pair) -> str:
+    "A pixel size in words."
     return f'{pair[0]:.4g} x {pair[1]:.4g} mm'
 
 
 def _likely(pair) -> bool:
+    "Can this be the size of a radiograph's pixels?"
     return all(_LIKELY_MM[0] <= v <= _LIKELY_MM[1] for v in pair)
 
 
@@ -82,106 +85,135 @@ def _pair(values, tag) -> tuple[float, float] | None:  # (row, column) mm, or No
         pair = ()
     if len(pair) != 2 or not _likely(pair):
         raise ImageError(
-            f'{tag} is {values!r}, not two pixel sizes between {_LIKELY_MM[0]} and {_LIKELY_MM[1]} mm; correct the header, or delete the tag and give a `spacing` column'
+            f'{tag} is {values!r}, not two pixel sizes {_LIKELY}; '
+            'correct the header, or delete the tag and give a `spacing` column'
         )
     return pair
 
 
 def _magnification(ds) -> float:
-    "Magnification of the spine on the detector, 1 where the header does not say."
+    "Magnification of the spine on the detector, 1 where the header has none."
+    tag = 'EstimatedRadiographicMagnificationFactor'
     try:
-        factor = float(ds.get('EstimatedRadiographicMagnificationFactor') or 1)
+        factor = float(ds.get(tag) or 1)
     except (TypeError, ValueError):
         factor = 0
     if not 1 <= factor <= 3:
         raise ImageError(
-            f'EstimatedRadiographicMagnificationFactor is {ds.get("EstimatedRadiographicMagnificationFactor")!r}, not a factor from 1 to 3; correct or delete the tag'
+            f'{tag} is {ds.get(tag)!r}, not a factor from 1 to 3; correct or delete the tag'
         )
     return factor
 
 
+_SPACING_TAGS = ('PixelSpacing', 'ImagerPixelSpacing', 'NominalScannedPixelSpacing')
+
+
 def dicom_spacing(
     ds: pydicom.Dataset,  # header of a projection radiograph
-) -> tuple[
-    tuple[float, float] | None, str, tuple
-]:  # (row, column) in mm at the patient, or None; the tag it was taken from; every candidate
-    "Pixel size of a radiograph: calibrated `PixelSpacing`, else `ImagerPixelSpacing` over the magnification, else the scanner's. Raises `ImageError`."
-    tags = ('PixelSpacing', 'ImagerPixelSpacing', 'NominalScannedPixelSpacing')
-    found = {t: p for t in tags if (p := _pair(ds.get(t), t))}
-    said = tuple(found.values())
-    if 'PixelSpacing' in found and found['PixelSpacing'] != found.get('ImagerPixelSpacing'):
-        return found['PixelSpacing'], 'PixelSpacing', said
-    if imager := found.get('ImagerPixelSpacing'):
+) -> tuple[tuple[float, float] | None, str, tuple]:
+    """Pixel size of a radiograph (DICOM PS3.3 10.7.1.3).
+
+    Calibrated `PixelSpacing`, else `ImagerPixelSpacing` over the magnification, else the scanner's.
+    Returns (row, column) in mm at the patient, or None; the tag it was taken from; every candidate.
+    Raises `ImageError`."""
+    found = {tag: pair for tag in _SPACING_TAGS if (pair := _pair(ds.get(tag), tag))}
+    calibrated, imager, scanned = map(found.get, _SPACING_TAGS)
+    candidates = tuple(found.values())
+    if calibrated and calibrated != imager:
+        return calibrated, 'PixelSpacing', candidates
+    if imager:
         factor = _magnification(ds)
-        return (
-            (size := (imager[0] / factor, imager[1] / factor)),
-            'ImagerPixelSpacing' + (' / magnification' if factor != 1 else ''),
-            (size, *said),
-        )
-    if scanned := found.get('NominalScannedPixelSpacing'):
-        return scanned, 'NominalScannedPixelSpacing', said
-    return None, 'none', ()
+        size = (imager[0] / factor, imager[1] / factor)
+        source = 'ImagerPixelSpacing' + (' / magnification' if factor != 1 else '')
+        return size, source, (size, *candidates)
+    return (scanned, 'NominalScannedPixelSpacing', candidates) if scanned else (None, 'none', ())
 
 # %% ../nbs/10_decoding.ipynb #c011
-_SEGMENTATIONS = (
+_SEGMENTATIONS = (  # Segmentation Storage, Label Map Segmentation Storage
     '1.2.840.10008.5.1.4.1.1.66.4',
     '1.2.840.10008.5.1.4.1.1.66.7',
-)  # Segmentation Storage, Label Map Segmentation Storage
-_MOST_PIXELS = 10**8  # ten times the largest detector: a header that asks for more is broken
+)
+_MOST_PIXELS = 10**8  # ten times the largest detector: a header that declares more is broken
+_ONE_FRAME = 'frames; a lateral radiograph has one, choose it and export it alone'
 
 
-def _no_radiograph(ds) -> str | None:
-    "Why a DICOM object is not a radiograph, and what to do; None if it may be one."
-    frames, samples, kind = (
-        int(ds.get('NumberOfFrames') or 1),
-        int(ds.get('SamplesPerPixel') or 1),
-        ds.get('Modality') or 'unknown',
-    )
+def _wrong_object(ds, kind) -> str | None:
+    "Why a DICOM object is no image, and what to do; None if it may be one."
     if ds.get('SOPClassUID') in _SEGMENTATIONS:
         return 'is a segmentation, not a radiograph; name it under `mask`'
     if 'DirectoryRecordSequence' in ds:
         return 'is a DICOMDIR, the table of contents of a disc; name the radiograph itself'
     if not any(k in ds for k in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')):
-        return f'holds no pixels (modality {kind}); export the image, not its report or contours (or copy it again, if it broke off)'
+        return (
+            f'holds no pixels (modality {kind}); export the image, '
+            'not its report or contours (or copy it again, if it broke off)'
+        )
+
+
+def _wrong_pixels(ds, frames, samples) -> str | None:
+    "Why the pixels of a DICOM image are not those of a radiograph; None if they may be."
+    photometric = ds.get('PhotometricInterpretation')
     if frames > 1:
-        return f'{frames} frames; a lateral radiograph has one, choose it and export it alone'
+        return f'{frames} {_ONE_FRAME}'
     if samples > 1:
-        return f'{samples} samples per pixel ({ds.get("PhotometricInterpretation")}); this is a screen capture, ask the archive for the original grey image'
-    if ds.get('PhotometricInterpretation') not in ('MONOCHROME1', 'MONOCHROME2'):
-        return f'photometric interpretation {ds.get("PhotometricInterpretation")!r}; a radiograph is MONOCHROME1 or MONOCHROME2'
+        return (
+            f'{samples} samples per pixel ({photometric}); this is a screen capture, '
+            'ask the archive for the original grey image'
+        )
+    if photometric not in ('MONOCHROME1', 'MONOCHROME2'):
+        return (
+            f'photometric interpretation {photometric!r}; '
+            'a radiograph is MONOCHROME1 or MONOCHROME2'
+        )
     if not 0 < int(ds.Rows) * int(ds.Columns) <= _MOST_PIXELS:
         return f'{ds.Rows} rows and {ds.Columns} columns; no radiograph has that size'
 
 
+def _no_radiograph(ds) -> str | None:
+    "Why a DICOM object is not a radiograph, and what to do; None if it may be one."
+    frames, samples = (int(ds.get(k) or 1) for k in ('NumberOfFrames', 'SamplesPerPixel'))
+    kind = ds.get('Modality') or 'unknown'
+    return _wrong_object(ds, kind) or _wrong_pixels(ds, frames, samples)
+
+
 def _surplus(ds) -> int:
-    "Bytes of an uncompressed radiograph beyond rows times columns; a few are padding, as many as a side of the radiograph are not."
+    """Bytes of an uncompressed radiograph beyond rows times columns.
+
+    A few are padding; as many as a side of the radiograph are not."""
     if 'PixelData' not in ds or ds.file_meta.TransferSyntaxUID.is_compressed:
         return 0
     more = len(ds.PixelData) - get_expected_length(ds)
     return more if more >= min(ds.Rows, ds.Columns) * ds.BitsAllocated // 8 else 0
 
 
+def _undecodable(ds, error) -> ImageError:
+    "A decoder's error in words."
+    syntax = getattr(ds.file_meta.get('TransferSyntaxUID'), 'name', 'unknown')
+    reason = ' '.join(str(error).split())
+    way_out = (
+        'for 12-bit JPEG, `pip install pylibjpeg-libjpeg` (GPL)'
+        if '12-bit' in reason
+        else 'is the file complete? Export it again, uncompressed if possible'
+    )
+    return ImageError(f'pixels cannot be decoded ({syntax}: {reason}); {way_out}')
+
+
 def _decoded(ds) -> np.ndarray:
-    "Pixels as stored. Raises `ImageError` where a plug-in is missing, the data break off, or are more than the header says."
+    """Pixels as stored.
+
+    Raises `ImageError` where a plug-in is missing, or data and header differ in length."""
     try:
         if more := _surplus(ds):
             raise ImageError(
-                f'{more} more bytes of pixels than the header speaks of ({ds.Rows} rows, {ds.Columns} columns, {ds.BitsAllocated} bits); the header is wrong, export the radiograph again'
+                f'{more} more bytes of pixels than the header declares ({ds.Rows} rows, '
+                f'{ds.Columns} columns, {ds.BitsAllocated} bits); '
+                'the header is wrong, export the radiograph again'
             )
         return ds.pixel_array
     except ImageError:
         raise
     except (AttributeError, RuntimeError, NotImplementedError, ValueError, EOFError) as e:
-        syntax, reason = (
-            getattr(ds.file_meta.get('TransferSyntaxUID'), 'name', 'unknown'),
-            ' '.join(str(e).split()),
-        )
-        way_out = (
-            'for 12-bit JPEG, `pip install pylibjpeg-libjpeg` (GPL)'
-            if '12-bit' in reason
-            else 'is the file whole? Export it again, uncompressed if possible'
-        )
-        raise ImageError(f'pixels cannot be decoded ({syntax}: {reason}); {way_out}') from e
+        raise _undecodable(ds, e) from e
 
 
 def _padding(ds, stored) -> np.ndarray | None:  # (H, W) bool
@@ -194,179 +226,95 @@ def _padding(ds, stored) -> np.ndarray | None:  # (H, W) bool
     return padded if padded.any() and not padded.all() else None
 
 
-def _grey_levels(ds, voi_lut) -> tuple[np.ndarray, dict]:
-    "Modality transform, VOI transform if asked for, padding and inversion; what was done."
-    stored, photometric = _decoded(ds), ds.PhotometricInterpretation
-    if stored.ndim != 2:
-        raise ImageError(
-            f'{len(stored)} frames; a lateral radiograph has one, choose it and export it alone'
-        )
+def _transformed(ds, stored, voi_lut) -> np.ndarray:  # (H, W) float32
+    "Stored values after the modality transform, and after the VOI transform where it is wanted."
     plain = (
         'ModalityLUTSequence' not in ds
         and float(ds.get('RescaleSlope', 1)) == 1
         and float(ds.get('RescaleIntercept', 0)) == 0
     )
     pixels = stored if plain else apply_modality_lut(stored, ds)
-    if voi_lut:
-        pixels = apply_voi_lut(pixels, ds)
-    pixels = pixels.astype(np.float32)
+    return (apply_voi_lut(pixels, ds) if voi_lut else pixels).astype(np.float32)
+
+
+def _voi_state(ds, voi_lut) -> str:
+    "What became of the VOI transform of a header."
+    if not ('VOILUTSequence' in ds or 'WindowWidth' in ds):
+        return 'none in the header'
+    return 'applied' if voi_lut else 'not applied'
+
+
+def _grey_levels(ds, voi_lut) -> tuple[np.ndarray, dict]:  # (H, W) float32
+    "Pixels after transforms, inversion and padding; what was done."
+    stored, photometric = _decoded(ds), ds.PhotometricInterpretation
+    if stored.ndim != 2:
+        raise ImageError(f'{len(stored)} {_ONE_FRAME}')
+    pixels = _transformed(ds, stored, voi_lut)
     if photometric == 'MONOCHROME1':
         pixels = pixels.max() + pixels.min() - pixels
     if (padded := _padding(ds, stored)) is not None:
         pixels[padded] = pixels[~padded].min()
-    has_voi = 'VOILUTSequence' in ds or 'WindowWidth' in ds
     return pixels, dict(
         photometric=photometric,
         inverted=photometric == 'MONOCHROME1',
         padded=0.0 if padded is None else float(padded.mean()),
-        voi='none in the header' if not has_voi else 'applied' if voi_lut else 'not applied',
+        voi=_voi_state(ds, voi_lut),
         intent=str(ds.get('PresentationIntentType') or 'not stated'),
         modality=str(ds.get('Modality') or 'not stated'),
     )
 
 
+def _dataset(path) -> pydicom.Dataset:
+    """A DICOM object, or an `ImageError`: a damaged one can fail in any line of the parser.
+
+    Read from memory, where a length of gigabytes, as damage can write it, ends with the file."""
+    try:
+        return pydicom.dcmread(io.BytesIO(Path(path).read_bytes()))
+    except InvalidDicomError as e:
+        raise ImageError(
+            f'{path}: not a DICOM file, in spite of its name; '
+            'did a download fail, or is it a picture? Export it again'
+        ) from e
+    except Exception as e:
+        raise ImageError(
+            f'{path}: not readable as DICOM ({type(e).__name__}: {e}); '
+            'the file is damaged, copy it again'
+        ) from e
+
+
+def _contradiction(e) -> str:
+    "The message for a header that fails while it is used; a damaged one can fail anywhere."
+    return f'the DICOM header contradicts itself ({type(e).__name__}: {e})'
+
+
+def _radiograph(ds, voi_lut) -> tuple:
+    "Pixels, what was done to them, and the answer of `dicom_spacing`. Raises `ImageError`."
+    if why := _no_radiograph(ds):
+        raise ImageError(why)
+    return *_grey_levels(ds, voi_lut), *dicom_spacing(ds)
+
+
 def _read_dicom(path, voi_lut=False) -> tuple[np.ndarray, Grid, dict]:
-    "Pixels with bone bright, their grid, and what was done."
+    "Pixels with bone bright, their grid, and what was done. Raises `ImageError`."
     ds = _dataset(path)
     try:
-        if why := _no_radiograph(ds):
-            raise ImageError(why)
-        pixels, done = _grey_levels(ds, voi_lut)
-        spacing, source, said = dicom_spacing(ds)
+        pixels, done, _, source, candidates = _radiograph(ds, voi_lut)
     except ImageError as e:
         raise ImageError(f'{path}: {e}') from e
     except Exception as e:
-        raise ImageError(
-            f'{path}: the DICOM header contradicts itself ({type(e).__name__}: {e}); export the radiograph again'
-        ) from e  # a damaged header can fail anywhere
-    return (
-        pixels,
-        Grid(pixels.shape, said),
-        dict(
-            format='DICOM',
-            **done,
-            spacing_from=source,
-            sop_instance=str(ds.get('SOPInstanceUID', '')),
-            identity_removed=ds.get('PatientIdentityRemoved') == 'YES',
-        ),
+        raise ImageError(f'{path}: {_contradiction(e)}; export the radiograph again') from e
+    identity = dict(
+        sop_instance=str(ds.get('SOPInstanceUID', '')),
+        identity_removed=ds.get('PatientIdentityRemoved') == 'YES',
     )
-
-
-def _dataset(path) -> pydicom.Dataset:
-    "A DICOM object, or an `ImageError`: a damaged one can fail in any line of the parser."
-    try:
-        return pydicom.dcmread(
-            io.BytesIO(Path(path).read_bytes())
-        )  # in memory a length of gigabytes, which damage can write, ends where the file does
-    except InvalidDicomError as e:
-        raise ImageError(
-            f'{path}: not a DICOM file, in spite of its name; did a download fail, or is it a picture? Export it again'
-        ) from e
-    except Exception as e:
-        raise ImageError(
-            f'{path}: not readable as DICOM ({type(e).__name__}: {e}); the file is damaged, copy it again'
-        ) from e
+    done = dict(format='DICOM', **done, spacing_from=source, **identity)
+    return pixels, Grid(pixels.shape, candidates), done
 
 # %% ../nbs/10_decoding.ipynb #c013
 _VOLUMES = ('.nii', '.nii.gz', '.nrrd', '.nhdr', '.mha', '.mhd')
 _PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff')
-_PLACEHOLDER_MM = 500  # a radiograph of 1 mm pixels longer than this carries a converter's default, not a measurement
-
-
-def _ends(path, suffixes) -> bool:
-    return str(path).lower().endswith(suffixes)
-
-
-def _axes_kept(shape, path) -> list[int]:
-    "The two axes of the array that are longer than one pixel."
-    keep = [0, 1] if len(shape) == 2 else [i for i, n in enumerate(shape) if n > 1]
-    if len(keep) != 2:
-        raise ImageError(
-            f'{path}: shape {tuple(map(int, shape))}; one slice is wanted, a radiograph or its mask, not a volume'
-        )
-    return keep
-
-
-def _grid(image, keep, shape) -> Grid:
-    "What an ITK header says about the axes `keep` of its array, whose order is the reverse of ITK's."
-    n = image.GetDimension()
-    vectors, origin = np.zeros((n, 3)), np.zeros(3)
-    vectors[:, :n], origin[:n] = (
-        np.array(image.GetDirection()).reshape(n, n).T[::-1],
-        image.GetOrigin(),
-    )
-    sizes = image.GetSpacing()[::-1]
-    return Grid(tuple(shape), (tuple(float(sizes[i]) for i in keep),), vectors[keep], origin)
-
-
-def _grey(values, path) -> np.ndarray:
-    "The one grey channel of a picture stored as (..., channels)."
-    rgb = values[..., :3].astype(np.int64)
-    if values.shape[-1] in (3, 4) and np.ptp(rgb, axis=-1).max() > 2:
-        raise ImageError(
-            f'{path}: a colour picture; radiomics needs the grey levels of the detector, export the radiograph without annotations or colour'
-        )
-    return values[..., 0]
-
-
-def _unpacked(path, wanted) -> int:
-    "Bytes in a file, after decompression; the last four bytes of a gzip file say so, unless they were lost with the rest."
-    if not _ends(path, '.gz'):
-        return Path(path).stat().st_size
-    with open(path, 'rb') as f:
-        f.seek(-min(4, Path(path).stat().st_size), 2)
-        if int.from_bytes(f.read(4), 'little') == wanted:
-            return wanted
-    with gzip.open(path, 'rb') as f:
-        return sum(map(len, iter(lambda: f.read(1 << 20), b'')))
-
-
-def _check_nifti(path, reader):
-    "Refuse a NIfTI file that was cut off, or holds NaN: ITK fills what is missing with whatever lay in memory, and NaN with 0, and says nothing."
-    try:
-        bits, kind, start = (
-            int(float(reader.GetMetaData(k) or 0)) for k in ('bitpix', 'datatype', 'vox_offset')
-        )
-        wanted = (
-            size := int(np.prod(reader.GetSize())) * reader.GetNumberOfComponents() * bits // 8
-        ) + (start or 352)
-        if size > 8 * _MOST_PIXELS:
-            raise ImageError(
-                f'{path}: the header claims {size:,} bytes; no radiograph has that size'
-            )
-        if (held := _unpacked(path, wanted)) < wanted:
-            raise ImageError(
-                f'{path}: the file breaks off, {held} bytes of {wanted}; copy it again'
-            )
-        if kind in _FLOATS and (bad := _not_numbers(path, start or 352, wanted, _FLOATS[kind])):
-            raise _not_finite(path, bad)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise ImageError(f'{path}: the file breaks off ({e}); copy it again') from e
-
-
+_PLACEHOLDER_MM = 500  # 1 mm pixels on a longer radiograph are a converter's default
 _FLOATS = {16: 'f4', 64: 'f8'}  # NIfTI's codes
-
-
-def _not_numbers(path, start, end, kind) -> int:
-    "How many NaN and infinities stand between two bytes of a NIfTI file, packed or not, in the byte order that its first byte tells."
-    with (gzip.open if _ends(path, '.gz') else open)(path, 'rb') as f:
-        raw = f.read(end)
-    return int(
-        (
-            ~np.isfinite(np.frombuffer(raw, ('<' if raw[0] == 92 else '>') + kind, offset=start))
-        ).sum()
-    )
-
-
-def _not_finite(path, n) -> ImageError:
-    return ImageError(f'{path}: {n} pixels are NaN or infinite; export the file again as integers')
-
-
-def _content(path) -> str:
-    "What ITK takes a file for by its content: `Nifti`, `PNG` ..."
-    return sitk.ImageFileReader.GetImageIOFromFileName(str(path)).removesuffix('ImageIO')
-
-
 _CONTENT = {
     '.nii': 'Nifti',
     '.nii.gz': 'Nifti',
@@ -377,48 +325,149 @@ _CONTENT = {
 }
 
 
+def _has_suffix(path, suffixes) -> bool:
+    "Does a file name end in one of some suffixes, in upper or lower case?"
+    return str(path).lower().endswith(suffixes)
+
+
+def _axes_kept(shape, path) -> list[int]:
+    "The two axes of the array that are longer than one pixel."
+    keep = [0, 1] if len(shape) == 2 else [i for i, n in enumerate(shape) if n > 1]
+    if len(keep) != 2:
+        raise ImageError(
+            f'{path}: shape {tuple(map(int, shape))}; '
+            'one slice is wanted, a radiograph or its mask, not a volume'
+        )
+    return keep
+
+
+def _grid(image, keep, shape) -> Grid:
+    "Where an ITK header places the axes `keep` of its array, whose order is the reverse of ITK's."
+    n = image.GetDimension()
+    vectors, origin = np.zeros((n, 3)), np.zeros(3)
+    vectors[:, :n] = np.array(image.GetDirection()).reshape(n, n).T[::-1]
+    origin[:n] = image.GetOrigin()
+    sizes = image.GetSpacing()[::-1]
+    return Grid(tuple(shape), (tuple(float(sizes[i]) for i in keep),), vectors[keep], origin)
+
+
+def _grey(values, path) -> np.ndarray:
+    "The one grey channel of a picture stored as (..., channels)."
+    rgb = values[..., :3].astype(np.int64)
+    if values.shape[-1] in (3, 4) and np.ptp(rgb, axis=-1).max() > 2:
+        raise ImageError(
+            f'{path}: a colour picture; radiomics needs the grey levels of the detector, '
+            'export the radiograph without annotations or colour'
+        )
+    return values[..., 0]
+
+
+def _unpacked(path, wanted) -> int:
+    """Bytes in a file, after decompression.
+
+    The last four bytes of a gzip file hold the number, unless they were lost with the rest."""
+    if not _has_suffix(path, '.gz'):
+        return Path(path).stat().st_size
+    with open(path, 'rb') as f:
+        f.seek(-min(4, Path(path).stat().st_size), 2)
+        if int.from_bytes(f.read(4), 'little') == wanted:
+            return wanted
+    with gzip.open(path, 'rb') as f:
+        return sum(map(len, iter(lambda: f.read(1 << 20), b'')))
+
+
+def _not_numbers(path, start, end, kind) -> int:
+    """How many NaN and infinities stand between two bytes of a NIfTI file, packed or not.
+
+    The first byte gives the byte order."""
+    with (gzip.open if _has_suffix(path, '.gz') else open)(path, 'rb') as f:
+        raw = f.read(end)
+    values = np.frombuffer(raw, ('<' if raw[0] == 92 else '>') + kind, offset=start)
+    return int((~np.isfinite(values)).sum())
+
+
+def _not_finite(path, n) -> ImageError:
+    "The error for a radiograph with NaN or infinite pixels."
+    return ImageError(f'{path}: {n} pixels are NaN or infinite; export the file again as integers')
+
+
+def _check_values(path, size, kind, start):
+    "Refuse a NIfTI file whose pixels, `size` bytes from byte `start` on, are not all there."
+    if size > 8 * _MOST_PIXELS:
+        raise ImageError(f'{path}: the header declares {size:,} bytes; no radiograph has that size')
+    end = size + start
+    if (held := _unpacked(path, end)) < end:
+        raise ImageError(f'{path}: the file breaks off, {held} bytes of {end}; copy it again')
+    if kind in _FLOATS and (bad := _not_numbers(path, start, end, _FLOATS[kind])):
+        raise _not_finite(path, bad)
+
+
+def _check_nifti(path, reader):
+    """Refuse a NIfTI file that was cut off, or holds NaN.
+
+    ITK fills what is missing with whatever was in memory, and NaN with 0, without a warning."""
+    try:
+        bits, kind, start = (
+            int(float(reader.GetMetaData(k) or 0)) for k in ('bitpix', 'datatype', 'vox_offset')
+        )
+        size = int(np.prod(reader.GetSize())) * reader.GetNumberOfComponents() * bits // 8
+        _check_values(path, size, kind, start or 352)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+        raise ImageError(f'{path}: the file breaks off ({e}); copy it again') from e
+
+
+def _check_content(path):
+    "Refuse a file whose content (`Nifti`, `PNG` ...) is not what its suffix promises."
+    found = sitk.ImageFileReader.GetImageIOFromFileName(str(path)).removesuffix('ImageIO')
+    named = next((kind for s, kind in _CONTENT.items() if _has_suffix(path, s)), found)
+    if named != found:
+        raise ImageError(
+            f'{path}: by its content {found}, not {named}; give it the suffix of what it is'
+        )
+
+
+def _check_size(path, reader):
+    "Refuse a header that would fill the memory."
+    if (n := int(np.prod(reader.GetSize(), dtype=float))) > _MOST_PIXELS:
+        raise ImageError(f'{path}: the header declares {n:,} pixels; no radiograph has that size')
+
+
 def _detached(path) -> bool:
-    "Do the pixels of a NRRD or MetaImage file lie in another file?"
-    if not _ends(path, ('.nrrd', '.nhdr', '.mha', '.mhd')):
+    "Are the pixels of a NRRD or MetaImage file in another file?"
+    if not _has_suffix(path, ('.nrrd', '.nhdr', '.mha', '.mhd')):
         return False
     with open(path, 'rb') as f:
         head = f.read(1 << 16).split(b'\n\n')[0].split(b'ElementDataFile')
-    return (
-        bool(re.search(rb'(?im)^data ?file:', head[0]))
-        or len(head) > 1
-        and not re.match(rb'\s*=\s*LOCAL', head[1])
-    )
+    nrrd = bool(re.search(rb'(?im)^data ?file:', head[0]))
+    return nrrd or len(head) > 1 and not re.match(rb'\s*=\s*LOCAL', head[1])
+
+
+def _itk_words(error, path) -> str:
+    "The last line of an ITK error, without addresses in memory and without folders."
+    last = str(error).strip().splitlines()[-1]
+    return re.sub(r' *\(0x[0-9a-f]+\)', '', last).replace(f'{path.parent}/', '')
 
 
 def _itk(path) -> sitk.Image:
-    "An ITK image whose header was looked at before its pixels are."
+    "An ITK image whose header is checked before its pixels are read. Raises `ImageError`."
     if _detached(path):
         raise ImageError(
-            f"{path}: its pixels lie in another file, which may change or leave the cohort's folder unseen; save both as one (.nrrd, .mha or .nii.gz)"
+            f"{path}: its pixels are in another file, which may change or leave the cohort's "
+            'folder unseen; save both as one (.nrrd, .mha or .nii.gz)'
         )
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        if (
-            named := next(
-                (k for s, k in _CONTENT.items() if _ends(path, s)), found := _content(path)
-            )
-        ) != found:
-            raise ImageError(
-                f'{path}: by its content {found}, not {named}; give it the suffix of what it is'
-            )
-        if (n := int(np.prod(reader.GetSize(), dtype=float))) > _MOST_PIXELS:
-            raise ImageError(f'{path}: the header claims {n:,} pixels; no radiograph has that size')
-        if _ends(path, ('.nii', '.nii.gz')):
+        _check_content(path)
+        _check_size(path, reader)
+        if _has_suffix(path, ('.nii', '.nii.gz')):
             _check_nifti(path, reader)
         return reader.Execute()
     except RuntimeError as e:
-        said = re.sub(r' *\(0x[0-9a-f]+\)', '', str(e).strip().splitlines()[-1]).replace(
-            f'{path.parent}/', ''
-        )  # neither addresses nor folders
         raise ImageError(
-            f'{path}: cannot be read ({said}); is the file whole, and what its name says?'
+            f'{path}: cannot be read ({_itk_words(e, path)}); '
+            'is the file complete, and is its suffix right?'
         ) from e
 
 
@@ -430,21 +479,17 @@ def _read_itk(path) -> tuple[np.ndarray, Grid]:
         values = _grey(values, path)
     keep = _axes_kept(values.shape, path)
     values = values.reshape([values.shape[i] for i in keep])
-    return values, _grid(image, keep, values.shape) if _ends(path, _VOLUMES) else Grid(values.shape)
+    grid = _grid(image, keep, values.shape) if _has_suffix(path, _VOLUMES) else Grid(values.shape)
+    return values, grid
 
 
 def _read_other(path, voi_lut=False) -> tuple[np.ndarray, Grid, dict]:
     "A radiograph that is not DICOM; it has no VOI transform."
     pixels, grid = _read_itk(path)
-    known = bool(grid.spacings) and not (
-        grid.spacings[0] == (1.0, 1.0) and max(pixels.shape) > _PLACEHOLDER_MM
+    default = grid.spacings[:1] == ((1.0, 1.0),) and max(pixels.shape) > _PLACEHOLDER_MM
+    done = dict(
+        format='volume' if _has_suffix(path, _VOLUMES) else 'picture',
+        inverted=False,
+        spacing_from='header' if grid.spacings and not default else 'none',
     )
-    return (
-        pixels.astype(np.float32),
-        grid,
-        dict(
-            format='volume' if _ends(path, _VOLUMES) else 'picture',
-            inverted=False,
-            spacing_from='header' if known else 'none',
-        ),
-    )
+    return pixels.astype(np.float32), grid, done

@@ -1,12 +1,14 @@
-"""A catalogue of bad input: what a hospital's spreadsheet, radiographs and masks can be like, in which words each is refused, and at which row.
+"""A catalogue of bad input: spreadsheets, radiographs and masks as hospitals may send them.
 
-Every entry spoils one thing in a copy of a small good cohort. `tests/test_hostile.py` asks each for its words, and `nbs/tutorials/messages.ipynb` shows each message
-once, with the docstring of the entry as its explanation: write them for a reader who has just met the message.
+For each it holds the words in which it is refused, and the row. Every entry spoils one thing in a
+copy of a small good cohort. `tests/test_hostile.py` checks the words of each, and
+`nbs/tutorials/messages.ipynb` shows each message once, with the docstring of the entry as its
+explanation: write them for a reader who has just seen the message.
 
-    @radiographs('holds no pixels', RADIOGRAPH, 'image')       # the fixed words; the rows that must say so; the column
-    def a_radiograph_without_pixels(c): ...              # c: the folder of the copy
+    @radiographs('holds no pixels', RADIOGRAPH, 'image')  # fixed words, rows, column
+    def a_radiograph_without_pixels(c): ...  # c: the folder of the copy
 
-No rows at all (`@spreadsheet('it is empty')`) means that there is no table to speak of, and reading it raises.
+Without rows (`@spreadsheet('it is empty')`) there is no usable table, and reading it raises.
 """
 
 import gzip
@@ -36,23 +38,20 @@ from pydicom.uid import (
 from ovf_dlr.audit import audit
 from ovf_dlr.cohort import read_manifest
 
-# ---------------------------------------------------------------------------------------------------------------- the good cohort
+# The good cohort.
 
 H, W, MM = 160, 120, 0.6
-RADIOGRAPH, NIFTI, PNG, SEG = (
-    (2, 3, 4),
-    (5, 6, 7),
-    (8, 9, 10),
-    (11, 12, 13),
-)  # rows of the spreadsheet: one radiograph each, three bodies on it
+# rows of the spreadsheet: one radiograph each, three bodies on it
+RADIOGRAPH, NIFTI, PNG, SEG = (2, 3, 4), (5, 6, 7), (8, 9, 10), (11, 12, 13)
 FILES = (
-    ['film1.dcm', 'film2.nii.gz', 'film3.png', 'film4.dcm'],
+    ['radiograph1.dcm', 'radiograph2.nii.gz', 'radiograph3.png', 'radiograph4.dcm'],
     ['mask1.nii.gz', 'mask2.nii.gz', 'mask3.nii.gz', 'mask4.dcm'],
 )
 
 
 def scene(seed) -> tuple[np.ndarray, np.ndarray]:
-    "A radiograph with three bright bodies on a slope of soft tissue, (H, W) uint16, and their labels 1 to 3."
+    """A radiograph with three bright bodies on a slope of soft tissue, (H, W) uint16, and their
+    labels 1 to 3."""
     rng, (y, x) = np.random.default_rng(seed), np.mgrid[:H, :W]
     dy, dx = rng.integers(-5, 6, 2)
     labels = sum(
@@ -64,38 +63,33 @@ def scene(seed) -> tuple[np.ndarray, np.ndarray]:
     ), labels.astype(np.uint8)
 
 
+BLANK = (
+    'PatientName',
+    'PatientID',
+    'PatientSex',
+    'PatientBirthDate',
+    'StudyID',
+    'AccessionNumber',
+    'StudyDate',
+    'StudyTime',
+    'ReferringPhysicianName',
+)
+
+
 def write_dicom(path, pixels, **tags):
     "A DX radiograph with the least it needs."
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = (
-        DigitalXRayImageStorageForPresentation,
-        f'1.2.3.{path.stem[-1]}',
-        'DX',
-    )
-    ds.PatientName = ds.PatientID = ds.PatientSex = ds.PatientBirthDate = ds.StudyID = (
-        ds.AccessionNumber
-    ) = ds.StudyDate = ds.StudyTime = ds.ReferringPhysicianName = ''
-    (
-        ds.StudyInstanceUID,
-        ds.SeriesInstanceUID,
-        ds.SeriesNumber,
-        ds.InstanceNumber,
-        ds.PatientIdentityRemoved,
-    ) = '1.2', '1.2.1', 1, 1, 'YES'
-    ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = (
-        *pixels.shape,
-        1,
-        'MONOCHROME2',
-    )
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation, ds.PixelSpacing = (
-        16,
-        12,
-        11,
-        0,
-        [MM, MM],
-    )
+    ds.SOPClassUID = DigitalXRayImageStorageForPresentation
+    ds.SOPInstanceUID, ds.Modality = f'1.2.3.{path.stem[-1]}', 'DX'
+    for blank in BLANK:
+        setattr(ds, blank, '')
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.PatientIdentityRemoved = '1.2', '1.2.1', 'YES'
+    ds.SeriesNumber, ds.InstanceNumber, ds.PixelSpacing = 1, 1, [MM, MM]
+    ds.Rows, ds.Columns = pixels.shape
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME2'
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
     for k, v in tags.items():
         setattr(ds, k, v)
     ds.PixelData = pixels.astype('<u2').tobytes()
@@ -146,17 +140,17 @@ def write_seg(path, radiograph, labels):
 
 
 def make_good(folder) -> Path:
-    "Four patients with a radiograph each (DICOM, NIfTI, PNG, DICOM) and three graded bodies per radiograph; masks in NIfTI, the last in a DICOM SEG."
+    """Four patients with a radiograph each (DICOM, NIfTI, PNG, DICOM) and three graded bodies per
+    radiograph; masks in NIfTI, the last in a DICOM SEG."""
     folder.mkdir(parents=True)
     rows = []
-    for i, (radiograph, mask) in enumerate(zip(*FILES)):
+    for i, (radiograph, mask) in enumerate(zip(*FILES, strict=True)):
         pixels, labels = scene(i)
-        write_dicom(folder / radiograph, pixels) if radiograph.endswith('.dcm') else write_itk(
-            folder / radiograph, pixels
-        )
-        write_seg(folder / mask, folder / radiograph, labels) if mask.endswith(
-            '.dcm'
-        ) else write_itk(folder / mask, labels)
+        (write_dicom if radiograph.endswith('.dcm') else write_itk)(folder / radiograph, pixels)
+        if mask.endswith('.dcm'):
+            write_seg(folder / mask, folder / radiograph, labels)
+        else:
+            write_itk(folder / mask, labels)
         rows += [
             dict(
                 vertebra_id=f'v{i}{k}',
@@ -180,14 +174,16 @@ def make_good(folder) -> Path:
     return folder
 
 
-# ---------------------------------------------------------------------------------------------------------------- how things are spoilt
+# How things are spoilt.
 
 
 def sheet(c) -> pd.DataFrame:
+    "The spreadsheet, every cell as text."
     return pd.read_csv(c / 'manifest.csv', dtype=str, keep_default_na=False)
 
 
 def save(c, table):
+    "Write the spreadsheet."
     table.to_csv(c / 'manifest.csv', index=False)
 
 
@@ -203,18 +199,21 @@ def cells(c, rows, **values):
 
 
 def text(c, change, name='manifest.csv', encoding='utf-8'):
+    "Change the text of a file."
     (c / name).write_bytes(change((c / name).read_text()).encode(encoding))
 
 
 def write(c, content, name='manifest.csv'):
+    "Write a file, from text or bytes."
     (c / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def cut(c, name, size):
+    "Cut a file off after some bytes."
     write(c, (c / name).read_bytes()[:size], name)
 
 
-def tags(c, name='film1.dcm', **values):
+def tags(c, name='radiograph1.dcm', **values):
     "Set tags of a DICOM file, unchecked; None deletes one."
     ds = pydicom.dcmread(c / name)
     for k, v in values.items():
@@ -240,7 +239,7 @@ def patch(c, name, keyword, value: bytes):
     write(c, bytes(raw), name)
 
 
-def pixels(c, change, name='film1.dcm'):
+def pixels(c, change, name='radiograph1.dcm'):
     "Change the pixels of a radiograph or mask and keep its header."
     if name.endswith('.dcm'):
         ds = pydicom.dcmread(c / name)
@@ -259,20 +258,24 @@ def radiograph_as(c, name, content=None):
 
 
 def mask_as(c, name, content=None):
+    "Let the first mask be the file `name`, written by `content(path)`."
     if content:
         content(c / name)
     cells(c, RADIOGRAPH, mask=name)
 
 
 def labels(c, change):
+    "Change the labels of the first mask."
     pixels(c, change, 'mask1.nii.gz')
 
 
 def picture(path, values, **how):
+    "Write a picture."
     Picture.fromarray(values).save(path, **how)
 
 
 def grey8(seed=0):
+    "The grey levels of a scene in 8 bits."
     return (scene(seed)[0] // 8).astype(np.uint8)
 
 
@@ -284,7 +287,7 @@ def header(c, name, at, value, kind):
     write(c, gzip.compress(bytes(raw)), name)
 
 
-# ---------------------------------------------------------------------------------------------------------------- the catalogue
+# The catalogue.
 
 
 @dataclass(frozen=True)
@@ -293,7 +296,7 @@ class Case:
 
     group: str
     words: str  # fixed words of the message
-    rows: tuple | None  # where they must stand; None: reading raises; () : the cohort as a whole
+    rows: tuple | None  # where they must stand; None: reading raises; (): the cohort
     column: str | None
     spoil: Callable
     severity: str = 'error'
@@ -301,10 +304,12 @@ class Case:
 
     @property
     def name(self):
+        "The name of its function."
         return self.spoil.__name__
 
     @property
     def why(self):
+        "Its docstring, the explanation on the page of messages."
         return ' '.join(self.spoil.__doc__.split())
 
     def __repr__(self):
@@ -312,6 +317,7 @@ class Case:
 
 
 CATALOGUE, GROUPS = [], {}
+# what is wrong here is wrong with one radiograph, whatever the others are
 ALONE = (
     'The spreadsheet',
     'Paths',
@@ -319,8 +325,8 @@ ALONE = (
     'Other images',
     'Masks',
     'Geometry',
-)  # what is wrong here is wrong with one radiograph, whatever the others are
-WHOLE = ()  # not a row: the cohort as a whole
+)
+COHORT = ()  # not a row: the cohort
 
 
 def group(name, about, **always):
@@ -328,7 +334,10 @@ def group(name, about, **always):
     GROUPS[name] = ' '.join(about.split())
 
     def entry(words, rows=None, column=None, **kw):
+        "The words that an input must lead to, and where."
+
         def file(spoil):
+            "Add the input to the catalogue."
             CATALOGUE.append(
                 Case(
                     name,
@@ -348,13 +357,15 @@ def group(name, about, **always):
 
 spreadsheet = group(
     'The spreadsheet',
-    'Files that are no table, columns that are missing or double, cells that cannot be what they should be.',
+    'Files that are no table, columns that are missing or double, cells that cannot be '
+    'what they should be.',
 )
 
 
 @spreadsheet('no manifest at')
 def folder_without_a_manifest(c):
-    "The folder holds neither `manifest.csv` nor `manifest.xlsx`. Name the file itself if it is called otherwise."
+    """The folder holds neither `manifest.csv` nor `manifest.xlsx`. Name the file itself if it is
+    called otherwise."""
     (c / 'manifest.csv').rename(c / 'list.csv')
 
 
@@ -379,7 +390,8 @@ def blank_lines_only(c):
 
 @spreadsheet('cannot be read as a table')
 def binary_junk(c):
-    "Something else was given the name of a spreadsheet, or it was saved in another encoding than UTF-8. The bracket holds what the reader said; save it again as CSV in UTF-8, or as .xlsx."
+    """Something else was given the name of a spreadsheet, or it was saved in another encoding than
+    UTF-8. The bracket holds the words of the parser; save it again as CSV in UTF-8, or as .xlsx."""
     write(c, np.random.default_rng(0).bytes(4000))
 
 
@@ -423,7 +435,8 @@ def quote_without_end(c):
 
 @spreadsheet('it holds NUL bytes')
 def nul_byte(c):
-    "The table was cut out of a binary file, or damaged on the way. What stands behind a NUL byte would be lost in silence; save the table again from its program."
+    """The table was cut out of a binary file, or damaged on the way. What stands behind a NUL byte
+    would be lost in silence; save the table again from its program."""
     text(c, lambda t: t.replace('p1', 'p\0001', 1))
 
 
@@ -439,31 +452,32 @@ def column_twice_in_two_spellings(c):
     save(c, sheet(c).assign(**{'Patient ID': 'x'}))
 
 
-@spreadsheet('column is missing', WHOLE, 'mask')
+@spreadsheet('column is missing', COHORT, 'mask')
 def column_missing(c):
     "A needed column is not there, or has a name that was not recognised. Add it, or rename it."
     save(c, sheet(c).drop(columns='mask'))
 
 
-@spreadsheet('column is missing', WHOLE, 'vertebra_id')
+@spreadsheet('column is missing', COHORT, 'vertebra_id')
 def no_header(c):
     "The first row of data was taken for the header."
     text(c, lambda t: t.split('\n', 1)[1])
 
 
-@spreadsheet('column is missing', WHOLE, 'center')
+@spreadsheet('column is missing', COHORT, 'center')
 def two_tables_in_one_sheet(c):
     "A title above the header is taken for the header."
     text(c, lambda t: 'Fractures 2024' + ',' * 13 + '\n' + t)
 
 
-@spreadsheet('no rows to study', WHOLE, 'vertebra_id')
+@spreadsheet('no rows to study', COHORT, 'vertebra_id')
 def header_only(c):
-    "There is a header and nothing below it, or every row is set aside by `exclusion`. Add one row per vertebra."
+    """There is a header and nothing below it, or every row is set aside by `exclusion`. Add one row
+    per vertebra."""
     save(c, sheet(c).head(0))
 
 
-@spreadsheet('no rows to study', WHOLE, 'vertebra_id')
+@spreadsheet('no rows to study', COHORT, 'vertebra_id')
 def all_rows_excluded(c):
     "Every row has a reason to be left out."
     cells(c, range(2, 14), exclusion='tumour')
@@ -471,7 +485,7 @@ def all_rows_excluded(c):
 
 @spreadsheet('stands in more than one row', (3, 6), 'vertebra_id')
 def id_twice(c):
-    "Two vertebrae have one name, so results could not be told apart. Give every vertebra its own."
+    "Two vertebrae have one name, so their results would be mixed up. Give every vertebra its own."
     cells(c, 6, vertebra_id='v02')
 
 
@@ -502,7 +516,7 @@ def radiograph_blank(c):
 @spreadsheet('is empty', 13, 'mask')
 def row_too_short(c):
     "A row that ends early lacks the cells to its right."
-    text(c, lambda t: '\n'.join(t.split('\n')[:12]) + '\nv33,p3,II,film4.dcm\n')
+    text(c, lambda t: '\n'.join(t.split('\n')[:12]) + '\nv33,p3,II,radiograph4.dcm\n')
 
 
 @spreadsheet('is empty', 7, 'fracture_class')
@@ -519,7 +533,8 @@ def split_half_filled(c):
 
 @spreadsheet('is empty', 4, 'patient_id')
 def formula_without_value(c):
-    "A workbook written by a program holds formulas that no office program has computed yet: they read as blanks. Open and save it once."
+    """A workbook written by a program holds formulas that no office program has computed yet: they
+    read as blanks. Open and save it once."""
     table = sheet(c)
     table.loc[2, 'patient_id'] = '=B3'
     table.to_excel(c / 'manifest.xlsx', index=False)
@@ -528,7 +543,8 @@ def formula_without_value(c):
 
 @spreadsheet('not a number', 6, 'age')
 def word_for_a_number(c):
-    "A column of numbers holds something else. Give a number, or leave the cell empty where the column allows it."
+    """A column of numbers holds something else. Give a number, or leave the cell empty where the
+    column allows it."""
     cells(c, 6, age='seventy')
 
 
@@ -570,7 +586,8 @@ def half_a_class(c):
 
 @spreadsheet('is not allowed (must be from', 6, 'age')
 def age_of_172(c):
-    "The number is outside what the column can hold; the way out says what is expected. Here a height was typed into the age."
+    """The number is outside what the column can hold; the way out names what is expected. Here a
+    height was typed into the age."""
     cells(c, 6, age=172)
 
 
@@ -648,13 +665,15 @@ def included_maybe(c):
 
 @spreadsheet('is not allowed (must be T1 to T12 or L1 to L6)', 6, 'level')
 def cervical_level(c):
-    "The level is none of T1 to T12 and L1 to L6. The assessment is for thoracic and lumbar vertebrae."
+    """The level is none of T1 to T12 and L1 to L6. The assessment is for thoracic and lumbar
+    vertebrae."""
     cells(c, 6, level='C7')
 
 
 @spreadsheet('too large', 6, 'mask_label')
 def huge_number(c):
-    "The number is larger than any that could be meant here, as when an accession number slips into the wrong column."
+    """The number is larger than any that could be meant here, as when an accession number slips
+    into the wrong column."""
     cells(c, 6, mask_label='9' * 30)
 
 
@@ -666,7 +685,8 @@ def huge_class(c):
 
 @spreadsheet('contradicts astlof', 6, 'fracture_class')
 def class_against_total(c):
-    "Class and total stand side by side and do not agree: up to 3 points is class 0, 4 is class 1, 5 or more is class 2. One of them is a typing error."
+    """Class and total stand side by side and do not agree: up to 3 points is class 0, 4 is class 1,
+    5 or more is class 2. One of them is a typing error."""
     cells(c, 6, fracture_class=2)
 
 
@@ -690,7 +710,7 @@ def location_against_level(c):
 
 @spreadsheet('contradicts included = yes', 6, 'exclusion')
 def excluded_and_included(c):
-    "A row says both that it is studied and why it is not."
+    "A row is marked as studied and has a reason why it is not."
     cells(c, 6, exclusion='tumour', included='yes')
 
 
@@ -708,15 +728,16 @@ def excluded_without_center(c):
 
 paths = group(
     'Paths',
-    'Where radiographs and masks lie. Paths are relative to the folder of the manifest and stay inside it.',
+    'Where radiographs and masks are. Paths are relative to the manifest, and stay in its folder.',
 )
 
 
 @paths("leaves the cohort's folder", RADIOGRAPH, 'image')
 def outside_by_dots(c):
-    "The path leads out of the folder of the manifest. Move the file in; or, if the radiographs lie in an archive of yours, allow it with `--allow-outside`."
-    shutil.copy(c / 'film1.dcm', c.parent / 'film1.dcm')
-    cells(c, RADIOGRAPH, image='../film1.dcm')
+    """The path leads out of the folder of the manifest. Move the file in; or, if the radiographs
+    are in an archive of yours, allow it with `--allow-outside`."""
+    shutil.copy(c / 'radiograph1.dcm', c.parent / 'radiograph1.dcm')
+    cells(c, RADIOGRAPH, image='../radiograph1.dcm')
 
 
 @paths("leaves the cohort's folder", RADIOGRAPH, 'mask')
@@ -729,24 +750,25 @@ def outside_by_absolute_path(c):
 @paths("leaves the cohort's folder", RADIOGRAPH, 'image')
 def outside_by_symlink(c):
     "A link in the folder that points out of it."
-    (c / 'film1.dcm').rename(c.parent / 'film1.dcm')
-    (c / 'film1.dcm').symlink_to(c.parent / 'film1.dcm')
+    (c / 'radiograph1.dcm').rename(c.parent / 'radiograph1.dcm')
+    (c / 'radiograph1.dcm').symlink_to(c.parent / 'radiograph1.dcm')
 
 
 @paths("leaves the cohort's folder", RADIOGRAPH, 'image')
 def outside_by_linked_folder(c):
-    "A linked folder that lies elsewhere."
+    "A linked folder that is elsewhere."
     (c.parent / 'archive').mkdir()
-    (c / 'film1.dcm').rename(c.parent / 'archive/film1.dcm')
+    (c / 'radiograph1.dcm').rename(c.parent / 'archive/radiograph1.dcm')
     (c / 'radiographs').symlink_to(c.parent / 'archive')
-    cells(c, RADIOGRAPH, image='films/film1.dcm')
+    cells(c, RADIOGRAPH, image='radiographs/radiograph1.dcm')
 
 
 @paths('is a folder', RADIOGRAPH, 'image')
 def folder_of_a_series(c):
-    "The path names a folder, as viewers export a series. Name the one file in it that is the lateral radiograph."
+    """The path names a folder, as viewers export a series. Name the one file in it that is the
+    lateral radiograph."""
     (c / 'series').mkdir()
-    (c / 'film1.dcm').rename(c / 'series/film1.dcm')
+    (c / 'radiograph1.dcm').rename(c / 'series/radiograph1.dcm')
     cells(c, RADIOGRAPH, image='series')
 
 
@@ -758,8 +780,8 @@ def the_folder_itself(c):
 
 @paths('file not found', RADIOGRAPH, 'image')
 def missing_with_a_near_name(c):
-    "There is no such file. Where one of nearly the same name lies in that folder, it is suggested."
-    cells(c, RADIOGRAPH, image='fiml1.dcm')
+    "There is no such file. Where one of nearly the same name is in that folder, it is suggested."
+    cells(c, RADIOGRAPH, image='radiogarph1.dcm')
 
 
 @paths('file not found', 3, 'mask')
@@ -770,26 +792,26 @@ def missing_without_a_near_name(c):
 
 @paths('file not found', RADIOGRAPH, 'image')
 def other_case(c):
-    "Linux tells upper from lower case."
-    cells(c, RADIOGRAPH, image='FILM1.DCM')
+    "Upper and lower case are two different names on Linux."
+    cells(c, RADIOGRAPH, image='RADIOGRAPH1.DCM')
 
 
 @paths('file not found', RADIOGRAPH, 'image')
 def url(c):
     "A web address; download the radiograph first."
-    cells(c, RADIOGRAPH, image='https://pacs.example.org/film1.dcm')
+    cells(c, RADIOGRAPH, image='https://pacs.example.org/radiograph1.dcm')
 
 
 @paths('file not found', RADIOGRAPH, 'image')
 def windows_drive(c):
     "A path on someone's desk."
-    cells(c, RADIOGRAPH, image=r'C:\Users\me\Desktop\film1.dcm')
+    cells(c, RADIOGRAPH, image=r'C:\Users\me\Desktop\radiograph1.dcm')
 
 
 @paths('file not found', RADIOGRAPH, 'image')
 def home(c):
     "A tilde is not understood."
-    cells(c, RADIOGRAPH, image='~/film1.dcm')
+    cells(c, RADIOGRAPH, image='~/radiograph1.dcm')
 
 
 @paths('file not found', RADIOGRAPH, 'image')
@@ -801,8 +823,8 @@ def a_device(c):
 @paths('file not found', RADIOGRAPH, 'image')
 def broken_link(c):
     "A link whose target is gone."
-    (c / 'film1.dcm').unlink()
-    (c / 'film1.dcm').symlink_to(c / 'gone.dcm')
+    (c / 'radiograph1.dcm').unlink()
+    (c / 'radiograph1.dcm').symlink_to(c / 'gone.dcm')
 
 
 @paths('is no path', RADIOGRAPH, 'image')
@@ -814,14 +836,14 @@ def path_of_5000_characters(c):
 @paths('is no path', RADIOGRAPH, 'image')
 def link_to_itself(c):
     "A link that runs in a circle."
-    (c / 'film1.dcm').unlink()
-    (c / 'film1.dcm').symlink_to(c / 'film1.dcm')
+    (c / 'radiograph1.dcm').unlink()
+    (c / 'radiograph1.dcm').symlink_to(c / 'radiograph1.dcm')
 
 
 @paths('is the radiograph itself', 3, 'mask')
 def radiograph_for_a_mask(c):
     "Both columns name one file. The mask is the file in which the body was drawn."
-    cells(c, 3, mask='film1.dcm')
+    cells(c, 3, mask='radiograph1.dcm')
 
 
 radiographs = group(
@@ -831,32 +853,34 @@ radiographs = group(
 
 @radiographs('not a DICOM file, in spite of its name', RADIOGRAPH, 'image')
 def text_named_dcm(c):
-    "The file is called .dcm and is none: a note, a web page saved by mistake, a download that failed."
-    write(c, 'Radiograph is with Dr. Y.', 'film1.dcm')
+    """The file is called .dcm and is none: a note, a web page saved by mistake, a download that
+    failed."""
+    write(c, 'Radiograph is with Dr. Y.', 'radiograph1.dcm')
 
 
 @radiographs('not a DICOM file, in spite of its name', RADIOGRAPH, 'image')
 def cut_in_the_preamble(c):
     "Broken off within the first 128 bytes."
-    cut(c, 'film1.dcm', 100)
+    cut(c, 'radiograph1.dcm', 100)
 
 
 @radiographs('0 bytes', RADIOGRAPH, 'image')
 def radiograph_of_zero_bytes(c):
     "A copy that never began. Copy the file again."
-    write(c, '', 'film1.dcm')
+    write(c, '', 'radiograph1.dcm')
 
 
 @radiographs('holds no pixels', RADIOGRAPH, 'image')
 def radiograph_without_pixels(c):
-    "The object has no image in it: a report, a header without its image, a file that broke off before its pixels."
+    """The object has no image in it: a report, a header without its image, a file that broke off
+    before its pixels."""
     tags(c, PixelData=None)
 
 
 @radiographs('holds no pixels', RADIOGRAPH, 'image')
 def cut_in_the_header(c):
     "Broken off between two tags."
-    cut(c, 'film1.dcm', 400)
+    cut(c, 'radiograph1.dcm', 400)
 
 
 @radiographs('holds no pixels', RADIOGRAPH, 'image')
@@ -867,14 +891,16 @@ def rtstruct_for_a_radiograph(c):
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def cut_in_the_pixels(c):
-    "The pixels cannot be made out: the file broke off, the compressed stream is damaged, or the header tells lies about its pixels. The bracket holds the compression and what the decoder said."
-    cut(c, 'film1.dcm', 20000)
+    """The pixels cannot be made out: the file broke off, the compressed stream is damaged, or the
+    header is wrong about its pixels. The bracket holds the compression and the words of the
+    decoder."""
+    cut(c, 'radiograph1.dcm', 20000)
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def last_row_missing(c):
     "Hardly broken off at all."
-    cut(c, 'film1.dcm', (c / 'film1.dcm').stat().st_size - 2 * W)
+    cut(c, 'radiograph1.dcm', (c / 'radiograph1.dcm').stat().st_size - 2 * W)
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
@@ -886,40 +912,40 @@ def rows_too_many(c):
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def broken_jpeg2000(c):
     "Noise in the compressed stream."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.compress(JPEG2000Lossless, generate_instance_uid=False)
-    ds.save_as(c / 'film1.dcm')
-    raw = bytearray((c / 'film1.dcm').read_bytes())
+    ds.save_as(c / 'radiograph1.dcm')
+    raw = bytearray((c / 'radiograph1.dcm').read_bytes())
     at = raw.find(b'\xff\x4f\xff\x51')  # the start of the stream
     raw[at + 4 : at + 40] = bytes(36)
-    write(c, bytes(raw), 'film1.dcm')
+    write(c, bytes(raw), 'radiograph1.dcm')
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def broken_rle(c):
     "A run-length stream without its table."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.compress(RLELossless, generate_instance_uid=False)
     ds.PixelData = pydicom.encaps.encapsulate([bytes(2000)])
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def uncompressed_and_said_to_be_jpeg(c):
     "The transfer syntax is wrong."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.file_meta.TransferSyntaxUID = UID('1.2.840.10008.1.2.4.70')
     ds.PixelData = pydicom.encaps.encapsulate([ds.PixelData])
     ds['PixelData'].is_undefined_length = True
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
 def unknown_transfer_syntax(c):
     "A compression that only its maker knows."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.file_meta.TransferSyntaxUID = UID('1.2.3.4.5.6.7')
-    ds.save_as(c / 'film1.dcm', implicit_vr=False, little_endian=True)
+    ds.save_as(c / 'radiograph1.dcm', implicit_vr=False, little_endian=True)
 
 
 @radiographs('pixels cannot be decoded', RADIOGRAPH, 'image')
@@ -928,41 +954,43 @@ def bits_allocated_32(c):
     tags(c, BitsAllocated=32, BitsStored=32, HighBit=31)
 
 
-@radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
+@radiographs('more bytes of pixels than the header declares', RADIOGRAPH, 'image')
 def bits_allocated_13(c):
-    "The file holds more pixels than rows, columns and bits of its header make: the header was edited, or the radiograph was cropped in the header only. What would be read is half a radiograph, or a slanted one."
+    """The file holds more pixels than rows, columns and bits of its header make: the header was
+    edited, or the radiograph was cropped in the header only. What would be read is half a
+    radiograph, or a slanted one."""
     tags(c, BitsAllocated=13)
 
 
-@radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
+@radiographs('more bytes of pixels than the header declares', RADIOGRAPH, 'image')
 def rows_too_few(c):
     "The lower rows would go unseen."
     tags(c, Rows=H - 20)
 
 
-@radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
+@radiographs('more bytes of pixels than the header declares', RADIOGRAPH, 'image')
 def columns_too_few(c):
     "A column less, and every row slides a little further to the left."
     tags(c, Columns=W - 1)
 
 
-@radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
+@radiographs('more bytes of pixels than the header declares', RADIOGRAPH, 'image')
 def bits_allocated_8(c):
     "Sixteen bits are called eight."
     tags(c, BitsAllocated=8, BitsStored=8, HighBit=7)
 
 
-@radiographs('more bytes of pixels than the header speaks of', RADIOGRAPH, 'image')
+@radiographs('more bytes of pixels than the header declares', RADIOGRAPH, 'image')
 def frames_not_counted(c):
     "Two frames, and no `NumberOfFrames`."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.PixelData = 2 * ds.PixelData
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @radiographs('no radiograph has that size', RADIOGRAPH, 'image')
 def no_rows(c):
-    "The header claims a size that no detector has: nothing at all, or billions of pixels."
+    "The header declares a size that no detector has: nothing at all, or billions of pixels."
     tags(c, Rows=0)
 
 
@@ -974,7 +1002,8 @@ def four_billion_pixels(c):
 
 @radiographs('the DICOM header contradicts itself', RADIOGRAPH, 'image')
 def no_columns_tag(c):
-    "Tags that a radiograph must have are not there, or hold what they cannot hold. The bracket names what went wrong. Export the radiograph again."
+    """Tags that a radiograph must have are not there, or hold what they cannot hold. The bracket
+    names what went wrong. Export the radiograph again."""
     tags(c, Columns=None)
 
 
@@ -982,21 +1011,22 @@ def no_columns_tag(c):
 def slope_is_text(c):
     "A rescale slope that is no number."
     tags(c, RescaleIntercept='0', RescaleSlope='1')
-    patch(c, 'film1.dcm', 'RescaleSlope', b'x')
+    patch(c, 'radiograph1.dcm', 'RescaleSlope', b'x')
 
 
 @radiographs('frames; a lateral radiograph has one', RADIOGRAPH, 'image')
 def multi_frame(c):
     "A cine loop, or several views in one object. Choose the frame and export it alone."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.PixelData = 3 * ds.PixelData
     ds.NumberOfFrames = 3
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @radiographs('samples per pixel', RADIOGRAPH, 'image')
 def rgb(c):
-    "A screen capture in colour. Its grey levels are those of a monitor; ask the archive for the original."
+    """A screen capture in colour. Its grey levels are those of a monitor; ask the archive for the
+    original."""
     tags(c, SamplesPerPixel=3, PhotometricInterpretation='RGB', PlanarConfiguration=0)
 
 
@@ -1008,7 +1038,7 @@ def palette_colour(c):
 
 @radiographs('a radiograph is MONOCHROME1 or MONOCHROME2', RADIOGRAPH, 'image')
 def no_photometric_interpretation(c):
-    "Nobody says whether bone is white or black."
+    "It is not known whether bone is white or black."
     tags(c, PhotometricInterpretation=None)
 
 
@@ -1020,7 +1050,8 @@ def seg_for_a_radiograph(c):
 
 @radiographs('is a DICOMDIR', RADIOGRAPH, 'image')
 def dicomdir(c):
-    "The table of contents of a patient's disc. The radiographs lie in its folders, under names such as IM000001."
+    """The table of contents of a patient's disc. The radiographs are in its folders, under names
+    such as IM000001."""
     record = Dataset()
     record.DirectoryRecordType = 'IMAGE'
     tags(
@@ -1029,13 +1060,14 @@ def dicomdir(c):
         SOPClassUID='1.2.840.10008.1.3.10',
         DirectoryRecordSequence=Sequence([record]),
     )
-    (c / 'film1.dcm').rename(c / 'DICOMDIR')
+    (c / 'radiograph1.dcm').rename(c / 'DICOMDIR')
     cells(c, RADIOGRAPH, image='DICOMDIR')
 
 
 @radiographs('between 0.01 and 5 mm', RADIOGRAPH, 'image')
 def spacing_zero(c):
-    "A pixel size that cannot be one: zero, negative, in micrometres, one number, three numbers, words. Correct the tag; or delete it and give a `spacing` column."
+    """A pixel size that cannot be one: zero, negative, in micrometres, one number, three numbers,
+    words. Correct the tag; or delete it and give a `spacing` column."""
     tags(c, PixelSpacing=[0, 0])
 
 
@@ -1066,18 +1098,19 @@ def detector_spacing_negative(c):
 @radiographs('between 0.01 and 5 mm', RADIOGRAPH, 'image')
 def spacing_nan(c):
     "`NaN` is accepted by a parser of numbers."
-    patch(c, 'film1.dcm', 'PixelSpacing', b'NaN\\NaN')
+    patch(c, 'radiograph1.dcm', 'PixelSpacing', b'NaN\\NaN')
 
 
 @radiographs('between 0.01 and 5 mm', RADIOGRAPH, 'image')
 def spacing_in_words(c):
     "Letters where numbers belong."
-    patch(c, 'film1.dcm', 'PixelSpacing', b'a\\b')
+    patch(c, 'radiograph1.dcm', 'PixelSpacing', b'a\\b')
 
 
 @radiographs('a factor from 1 to 3', RADIOGRAPH, 'image')
 def magnification_in_per_cent(c):
-    "The magnification of the spine on the detector is a factor such as 1.1. Correct or delete the tag."
+    """The magnification of the spine on the detector is a factor such as 1.1. Correct or delete the
+    tag."""
     tags(
         c,
         PixelSpacing=None,
@@ -1101,18 +1134,18 @@ def magnification_below_one(c):
 def slope_nan(c):
     "Grey levels came out as something that is no number. Export the radiograph again as integers."
     tags(c, RescaleIntercept='0', RescaleSlope='1.0')
-    patch(c, 'film1.dcm', 'RescaleSlope', b'NaN')
+    patch(c, 'radiograph1.dcm', 'RescaleSlope', b'NaN')
 
 
 @radiographs('NaN or infinite', RADIOGRAPH, 'image')
 def float_pixels_with_nan(c):
     "A radiograph stored in floating point, with holes."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     values = ds.pixel_array.astype('<f4')
     values[0, 0] = np.nan
     del ds.PixelData, ds.BitsStored, ds.HighBit, ds.PixelRepresentation
     ds.BitsAllocated, ds.FloatPixelData = 32, values.tobytes()
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @radiographs('every pixel is', RADIOGRAPH, 'image')
@@ -1132,60 +1165,63 @@ others = group('Other images', 'NIfTI, NRRD and pictures: converters, browsers a
 
 @others('unknown format', RADIOGRAPH, 'image')
 def word_document(c):
-    "The suffix is none that is known, and the file is no DICOM. Export the radiograph as DICOM, NIfTI, NRRD, PNG, TIFF or JPEG."
-    radiograph_as(c, 'film.docx', lambda p: p.write_text('see picture'))
+    """The suffix is none that is known, and the file is no DICOM. Export the radiograph as DICOM,
+    NIfTI, NRRD, PNG, TIFF or JPEG."""
+    radiograph_as(c, 'radiograph.docx', lambda p: p.write_text('see picture'))
 
 
 @others('unknown format', RADIOGRAPH, 'image')
 def bitmap(c):
     "A picture, of a kind that is not read."
-    radiograph_as(c, 'film.bmp', lambda p: picture(p, grey8()))
+    radiograph_as(c, 'radiograph.bmp', lambda p: picture(p, grey8()))
 
 
 @others('the file breaks off', NIFTI, 'image')
 def cut_nifti_gz(c):
     "A copy stopped before its end. Copy the file again."
-    cut(c, 'film2.nii.gz', 9000)
+    cut(c, 'radiograph2.nii.gz', 9000)
 
 
 @others('the file breaks off', RADIOGRAPH, 'image')
 def cut_nifti(c):
     "The same, without compression."
-    radiograph_as(c, 'film.nii', lambda p: (write_itk(p, scene(0)[0]), cut(c, p.name, 20000)))
+    radiograph_as(c, 'radiograph.nii', lambda p: (write_itk(p, scene(0)[0]), cut(c, p.name, 20000)))
 
 
 @others('the file breaks off', NIFTI, 'image')
 def header_wants_more(c):
     "The header promises more rows than there are."
-    header(c, 'film2.nii.gz', 44, 4000, '<i2')
+    header(c, 'radiograph2.nii.gz', 44, 4000, '<i2')
 
 
-@others('is the file whole, and what its name says', NIFTI, 'image')
+@others('is the file complete, and is its suffix right', NIFTI, 'image')
 def damaged_gzip(c):
-    "The reader gave up; the bracket holds its words. The file was damaged on the way, or is something else than its suffix says."
-    raw = bytearray((c / 'film2.nii.gz').read_bytes())
+    """The reader gave up; the bracket holds its words. The file was damaged on the way, or has the
+    suffix of another format."""
+    raw = bytearray((c / 'radiograph2.nii.gz').read_bytes())
     raw[6000:6040] = bytes(40)
-    write(c, bytes(raw), 'film2.nii.gz')
+    write(c, bytes(raw), 'radiograph2.nii.gz')
 
 
 @others('no radiograph has that size', NIFTI, 'image')
 def nifti_of_a_gigapixel(c):
     "A header that would fill the memory: a few damaged bytes, or a decompression bomb."
-    header(c, 'film2.nii.gz', 42, [30000, 30000], '<i2')
+    header(c, 'radiograph2.nii.gz', 42, [30000, 30000], '<i2')
 
 
 @others('no radiograph has that size', RADIOGRAPH, 'image')
 def png_bomb(c):
-    "A picture of 60 bytes that claims 60,000 x 60,000 pixels."
+    "A picture of 60 bytes that declares 60,000 x 60,000 pixels."
     import struct
     import zlib
 
-    chunk = lambda kind, data: (
-        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    )
+    def chunk(kind, data):
+        check = struct.pack('>I', zlib.crc32(kind + data))
+        return struct.pack('>I', len(data)) + kind + data + check
+
     radiograph_as(
         c,
-        'film.png',
+        'radiograph.png',
         lambda p: p.write_bytes(
             b'\x89PNG\r\n\x1a\n'
             + chunk(b'IHDR', struct.pack('>IIBBBBB', 60000, 60000, 8, 0, 0, 0, 0))
@@ -1195,89 +1231,92 @@ def png_bomb(c):
     )
 
 
-@others('is the file whole, and what its name says', PNG, 'image')
+@others('is the file complete, and is its suffix right', PNG, 'image')
 def cut_png(c):
     "A picture that broke off."
-    cut(c, 'film3.png', 9000)
+    cut(c, 'radiograph3.png', 9000)
 
 
-@others('is the file whole, and what its name says', RADIOGRAPH, 'image')
+@others('is the file complete, and is its suffix right', RADIOGRAPH, 'image')
 def cut_nrrd(c):
     "An NRRD that broke off."
-    radiograph_as(c, 'film.nrrd', lambda p: (write_itk(p, scene(0)[0]), cut(c, p.name, 9000)))
+    radiograph_as(c, 'radiograph.nrrd', lambda p: (write_itk(p, scene(0)[0]), cut(c, p.name, 9000)))
 
 
 @others('by its content', RADIOGRAPH, 'image')
 def png_named_nifti(c):
-    "A picture was given the suffix of a volume, or a volume that of another. Give it its own, so that nobody takes a printing resolution for a pixel size."
-    radiograph_as(c, 'film.nii.gz', lambda p: shutil.copy(c / 'film3.png', p))
+    """A picture was given the suffix of a volume, or a volume that of another. Give it its own, so
+    that nobody takes a printing resolution for a pixel size."""
+    radiograph_as(c, 'radiograph.nii.gz', lambda p: shutil.copy(c / 'radiograph3.png', p))
 
 
-@others('is the file whole, and what its name says', RADIOGRAPH, 'image')
+@others('is the file complete, and is its suffix right', RADIOGRAPH, 'image')
 def nifti_named_png(c):
     "A volume was renamed."
-    radiograph_as(c, 'film.png', lambda p: shutil.copy(c / 'film2.nii.gz', p))
+    radiograph_as(c, 'radiograph.png', lambda p: shutil.copy(c / 'radiograph2.nii.gz', p))
 
 
 @others('by its content', RADIOGRAPH, 'image')
 def png_named_nrrd(c):
     "The same."
-    radiograph_as(c, 'film.nrrd', lambda p: shutil.copy(c / 'film3.png', p))
+    radiograph_as(c, 'radiograph.nrrd', lambda p: shutil.copy(c / 'radiograph3.png', p))
 
 
-@others('its pixels lie in another file', RADIOGRAPH, 'image')
+@others('its pixels are in another file', RADIOGRAPH, 'image')
 def header_apart_from_its_pixels(c):
-    "A header names a second file for its pixels, which may be left behind, change, or lie outside the folder. Save both as one."
-    radiograph_as(c, 'film.nhdr', lambda p: write_itk(p, scene(0)[0]))
+    """A header names a second file for its pixels, which may be left behind, change, or be outside
+    the folder. Save both as one."""
+    radiograph_as(c, 'radiograph.nhdr', lambda p: write_itk(p, scene(0)[0]))
 
 
-@others('its pixels lie in another file', RADIOGRAPH, 'image')
+@others('its pixels are in another file', RADIOGRAPH, 'image')
 def metaimage_that_points_outside(c):
     "The same for a MetaImage."
     radiograph_as(
         c,
-        'film.mhd',
+        'radiograph.mhd',
         lambda p: (
             write_itk(p, scene(0)[0]),
             p.write_text(
                 p.read_text()
-                .replace('film.raw', '../film.raw')
-                .replace('film.zraw', '../film.zraw')
+                .replace('radiograph.raw', '../radiograph.raw')
+                .replace('radiograph.zraw', '../radiograph.zraw')
             ),
         ),
     )
 
 
-@others('is the file whole, and what its name says', RADIOGRAPH, 'image')
+@others('is the file complete, and is its suffix right', RADIOGRAPH, 'image')
 def svg_named_tif(c):
     "A drawing."
     radiograph_as(
-        c, 'film.tif', lambda p: p.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        c, 'radiograph.tif', lambda p: p.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     )
 
 
 @others('by its header a pixel measures', NIFTI, 'image')
 def nifti_in_micrometres(c):
-    "The header of a volume gives a pixel size that no radiograph has: its numbers are micrometres or metres. Correct the header, or give a `spacing` column, which overrules it."
-    write_itk(c / 'film2.nii.gz', scene(1)[0], (600.0, 600.0))
+    """The header of a volume gives a pixel size that no radiograph has: its numbers are micrometres
+    or metres. Correct the header, or give a `spacing` column, which overrules it."""
+    write_itk(c / 'radiograph2.nii.gz', scene(1)[0], (600.0, 600.0))
 
 
 @others('by its header a pixel measures', NIFTI, 'image')
 def nifti_in_metres(c):
     "The same, in metres."
-    write_itk(c / 'film2.nii.gz', scene(1)[0], (0.0006, 0.0006))
+    write_itk(c / 'radiograph2.nii.gz', scene(1)[0], (0.0006, 0.0006))
 
 
 @others('not a volume', NIFTI, 'image')
 def volume(c):
     "There is more than one slice. Name a radiograph, not a CT; or cut the slice out."
-    pixels(c, lambda p: np.stack([p] * 4), 'film2.nii.gz')
+    pixels(c, lambda p: np.stack([p] * 4), 'radiograph2.nii.gz')
 
 
 @others('not a volume', NIFTI, 'image')
 def four_dimensions(c):
     "A series over time."
-    write_itk(c / 'film2.nii.gz', np.stack([np.stack([scene(1)[0]] * 2)] * 2))
+    write_itk(c / 'radiograph2.nii.gz', np.stack([np.stack([scene(1)[0]] * 2)] * 2))
 
 
 @others('not a volume', RADIOGRAPH, 'image')
@@ -1285,7 +1324,7 @@ def tiff_of_several_pages(c):
     "A fax."
     radiograph_as(
         c,
-        'film.tif',
+        'radiograph.tif',
         lambda p: Picture.fromarray(grey8()).save(
             p, save_all=True, append_images=[Picture.fromarray(grey8(1))]
         ),
@@ -1295,7 +1334,7 @@ def tiff_of_several_pages(c):
 @others('NaN or infinite', NIFTI, 'image')
 def nifti_with_nan(c):
     "Holes in a radiograph in floating point."
-    pixels(c, lambda p: np.where(p > 1500, np.nan, p).astype(np.float32), 'film2.nii.gz')
+    pixels(c, lambda p: np.where(p > 1500, np.nan, p).astype(np.float32), 'radiograph2.nii.gz')
 
 
 @others('NaN or infinite', RADIOGRAPH, 'image')
@@ -1303,16 +1342,19 @@ def tiff_with_infinity(c):
     "The same as TIFF."
     radiograph_as(
         c,
-        'film.tif',
+        'radiograph.tif',
         lambda p: write_itk(p, np.where(scene(0)[0] > 1500, np.inf, 1).astype(np.float32)),
     )
 
 
 @others('a colour picture', RADIOGRAPH, 'image')
 def photograph(c):
-    "The channels of the picture differ: a photograph of a light box, a screen capture with coloured annotations. Export the radiograph in grey."
+    """The channels of the picture differ: a photograph of a light box, a screen capture with
+    coloured annotations. Export the radiograph in grey."""
     radiograph_as(
-        c, 'film.png', lambda p: picture(p, np.stack([grey8(), grey8() // 2, grey8() // 3], -1))
+        c,
+        'radiograph.png',
+        lambda p: picture(p, np.stack([grey8(), grey8() // 2, grey8() // 3], -1)),
     )
 
 
@@ -1325,7 +1367,7 @@ def palette_png(c):
         image.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
         image.save(p)
 
-    radiograph_as(c, 'film.png', content)
+    radiograph_as(c, 'radiograph.png', content)
 
 
 @others('a colour picture', RADIOGRAPH, 'image')
@@ -1333,7 +1375,7 @@ def cmyk_jpeg(c):
     "A picture for a printing press."
     radiograph_as(
         c,
-        'film.jpg',
+        'radiograph.jpg',
         lambda p: (
             Picture.fromarray(np.stack([grey8(), grey8() // 2, grey8() // 3], -1))
             .convert('CMYK')
@@ -1344,14 +1386,15 @@ def cmyk_jpeg(c):
 
 @others('holds only', RADIOGRAPH, 'image', severity='warning')
 def one_bit_png(c):
-    "A radiograph has thousands of grey levels, a mask two. Were the columns exchanged, or was a thumbnail exported?"
-    radiograph_as(c, 'film.png', lambda p: Picture.fromarray(grey8() > 190).save(p))
+    """A radiograph has thousands of grey levels, a mask two. Were the columns exchanged, or was a
+    thumbnail exported?"""
+    radiograph_as(c, 'radiograph.png', lambda p: Picture.fromarray(grey8() > 190).save(p))
 
 
 @others('every pixel is', NIFTI, 'image')
 def black_nifti(c):
     "Nothing but zeros."
-    pixels(c, lambda p: 0 * p, 'film2.nii.gz')
+    pixels(c, lambda p: 0 * p, 'radiograph2.nii.gz')
 
 
 masks = group('Masks', 'What was drawn, how it was saved, and which body is meant.')
@@ -1371,19 +1414,21 @@ def one_pixel(c):
 
 @masks('texture needs 64', 3, 'mask')
 def forty_pixels(c):
-    "The body has too few pixels for texture features. Is it the right label, and was the radiograph not reduced in size?"
+    """The body has too few pixels for texture features. Is it the right label, and was the
+    radiograph not reduced in size?"""
     labels(c, lambda m: np.where((m == 2) & (np.cumsum(m == 2).reshape(m.shape) > 40), 0, m))
 
 
 @masks('no label 7', 3, 'mask')
 def wrong_label(c):
-    "The mask does not hold the label that the spreadsheet asks for; the message lists those it does hold."
+    """The mask does not hold the label that the spreadsheet names; the message lists those it does
+    hold."""
     cells(c, 3, mask_label=7)
 
 
 @masks('holds labels 1, 2, 3', 3, 'mask')
-def label_not_said(c):
-    "Several bodies are drawn in the file and the spreadsheet does not say which is meant. Fill `mask_label`."
+def label_not_given(c):
+    "Several bodies are drawn in the file and the spreadsheet does not name one. Fill `mask_label`."
     cells(c, 3, mask_label='')
 
 
@@ -1395,7 +1440,8 @@ def same_body_twice(c):
 
 @masks('the mask was interpolated', RADIOGRAPH, 'mask')
 def interpolated(c):
-    "Labels between whole numbers: the mask was resampled as if it were a radiograph. Resample it with nearest neighbour."
+    """Labels between whole numbers: the mask was resampled as if it were a radiograph. Resample it
+    with nearest neighbour."""
     labels(c, lambda m: (m + np.roll(m, 1, 0)) / np.float32(2.0))
 
 
@@ -1428,7 +1474,7 @@ def rtstruct_mask(c):
         c,
         'contours.dcm',
         lambda p: (
-            shutil.copy(c / 'film1.dcm', p),
+            shutil.copy(c / 'radiograph1.dcm', p),
             tags(c, p.name, PixelData=None, Modality='RTSTRUCT'),
         ),
     )
@@ -1436,13 +1482,14 @@ def rtstruct_mask(c):
 
 @masks('this DICOM SEG was drawn on another image', RADIOGRAPH, 'mask')
 def seg_of_another_radiograph(c):
-    "A SEG object names the radiograph it was drawn on, and it is not this one. Pair it with its own."
+    """A SEG object names the radiograph it was drawn on, and it is not this one. Pair it with its
+    own."""
     cells(c, RADIOGRAPH, mask='mask4.dcm')
 
 
 @masks('of this DICOM SEG overlap', SEG, 'mask')
 def overlapping_segments(c):
-    "Two segments claim the same pixels. Correct the outlines."
+    "Two segments cover the same pixels. Correct the outlines."
     ds = pydicom.dcmread(c / 'mask4.dcm')
     frames = ds.pixel_array.copy()
     frames[1] |= frames[0]
@@ -1461,7 +1508,7 @@ def seg_of_a_volume(c):
 
 @masks('the DICOM header contradicts itself', SEG, 'mask')
 def seg_without_its_segments(c):
-    "A SEG object that does not say which frame shows which segment. Export the mask again."
+    "A SEG object that does not state which frame shows which segment. Export the mask again."
     ds = pydicom.dcmread(c / 'mask4.dcm')
     del ds.SegmentSequence
     for f in ds.PerFrameFunctionalGroupsSequence:
@@ -1483,7 +1530,8 @@ def mask_of_a_volume(c):
 
 @masks("touches the radiograph's edge", 2, 'mask', severity='warning')
 def touches_the_edge(c):
-    "The body reaches the border of the radiograph and is probably cut off. Look; set it aside if so."
+    """The body reaches the border of the radiograph and is probably cut off. Look; set it aside if
+    so."""
     labels(
         c,
         lambda m: np.where(
@@ -1505,15 +1553,17 @@ def several_pieces(c):
 
 @masks('no likely size of a vertebral body', NIFTI, 'mask', severity='warning')
 def body_of_a_giant(c):
-    "In millimetres the body is too small or too large for a vertebra. Look at the pixel size first."
-    for name in ('film2.nii.gz', 'mask2.nii.gz'):
+    """In millimetres the body is too small or too large for a vertebra. Look at the pixel size
+    first."""
+    for name in ('radiograph2.nii.gz', 'mask2.nii.gz'):
         write_itk(c / name, sitk.GetArrayFromImage(sitk.ReadImage(str(c / name))), (3.0, 3.0))
 
 
 geometry = group(
     'Geometry',
-    """Masks that do not lie on their radiograph. Where header and pixels disagree, only you can know which is right: `--mask-geometry pixels` trusts the pixels,
-`--mask-geometry resample` trusts the header.""",
+    """Masks that do not fit their radiograph. Where header and pixels disagree, only you can know
+    which is right: `--mask-geometry pixels` trusts the pixels, `--mask-geometry resample` trusts
+    the header.""",
 )
 
 
@@ -1525,7 +1575,8 @@ def transposed(c):
 
 @geometry('the mask is the radiograph reduced', RADIOGRAPH, 'mask')
 def reduced(c):
-    "The body was drawn on a smaller copy of the radiograph. Draw on the original, or ask for `--mask-geometry resample`."
+    """The body was drawn on a smaller copy of the radiograph. Draw on the original, or use
+    `--mask-geometry resample`."""
     labels(c, lambda m: m[::2, ::2])
 
 
@@ -1537,7 +1588,8 @@ def larger_than_the_radiograph(c):
 
 @geometry('drawn on a cropped radiograph', RADIOGRAPH, 'mask')
 def cropped(c):
-    "The mask covers a part of the radiograph. If its header says which, ask for `--mask-geometry resample`."
+    """The mask covers a part of the radiograph. If its header gives its place, use `--mask-geometry
+    resample`."""
     labels(c, lambda m: m[10:, 5:80])
 
 
@@ -1565,16 +1617,16 @@ def upside_down_by_header(c):
     write_itk(c / 'mask2.nii.gz', scene(1)[1], direction=(1, 0, 0, -1), origin=(0.0, (H - 1) * MM))
 
 
-@geometry('the mask lies +', NIFTI, 'mask')
+@geometry('the mask is shifted by +', NIFTI, 'mask')
 def shifted_origin(c):
     "By its header the mask starts elsewhere than the radiograph."
-    write_itk(c / 'film2.nii.gz', scene(1)[0], origin=(5.0, 5.0))
+    write_itk(c / 'radiograph2.nii.gz', scene(1)[0], origin=(5.0, 5.0))
     write_itk(c / 'mask2.nii.gz', scene(1)[1], origin=(5.0, 17.0))
 
 
-@geometry('lies in another plane or at a slant', NIFTI, 'mask')
+@geometry('it is in another plane or at a slant', NIFTI, 'mask')
 def slanted(c):
-    "The mask was drawn on a slice that lies at an angle to the radiograph."
+    "The mask was drawn on a slice at an angle to the radiograph."
     a = np.pi / 6
     write_itk(
         c / 'mask2.nii.gz', scene(1)[1], direction=(np.cos(a), -np.sin(a), np.sin(a), np.cos(a))
@@ -1601,14 +1653,15 @@ def one_file_two_patients(c):
 @cohorts('under another patient', 8, 'image')
 def one_radiograph_two_patients(c):
     "The same pixels stand under two patients: one of the two has the wrong radiograph."
-    shutil.copy(c / 'film1.dcm', c / 'copy.dcm')
+    shutil.copy(c / 'radiograph1.dcm', c / 'copy.dcm')
     shutil.copy(c / 'mask1.nii.gz', c / 'copy.nii.gz')
     cells(c, PNG, image='copy.dcm', mask='copy.nii.gz', spacing='')
 
 
 @cohorts('under another patient', 8, 'image')
 def one_radiograph_two_patients_two_formats(c):
-    "The same, though one is DICOM and the other NIfTI: the grey levels are compared, not the files."
+    """The same, though one is DICOM and the other NIfTI: the grey levels are compared, not the
+    files."""
     write_itk(c / 'copy.nrrd', scene(0)[0])
     shutil.copy(c / 'mask1.nii.gz', c / 'copy.nii.gz')
     cells(c, PNG, image='copy.nrrd', mask='copy.nii.gz', spacing='')
@@ -1617,58 +1670,61 @@ def one_radiograph_two_patients_two_formats(c):
 @cohorts('in another split', 4, 'image')
 def one_radiograph_two_splits(c):
     "The same pixels train and test the model."
-    shutil.copy(c / 'film1.dcm', c / 'copy.dcm')
+    shutil.copy(c / 'radiograph1.dcm', c / 'copy.dcm')
     cells(c, 4, image='copy.dcm', split='internal')
 
 
 @cohorts('under another file name', 4, 'image', severity='warning')
 def one_radiograph_two_names(c):
     "Two files of one patient are the same radiograph. Name one of them in both rows."
-    shutil.copy(c / 'film1.dcm', c / 'copy.dcm')
+    shutil.copy(c / 'radiograph1.dcm', c / 'copy.dcm')
     cells(c, 4, image='copy.dcm')
 
 
-@cohorts('no row is in `train`', WHOLE, 'split')
+@cohorts('no row is in `train`', COHORT, 'split')
 def nothing_to_train_on(c):
     "Every row is held out. Mark the training rows."
     cells(c, range(2, 8), split='prospective')
 
 
-@cohorts('every row is in `train`', WHOLE, 'split')
+@cohorts('every row is in `train`', COHORT, 'split')
 def nothing_held_out(c):
-    "Without patients kept aside the model cannot be judged."
+    "Without held-out patients the model cannot be evaluated."
     cells(c, range(2, 14), split='train')
 
 
-@cohorts('has 1 training patient', WHOLE, 'fracture_class')
+@cohorts('has 1 training patient', COHORT, 'fracture_class')
 def class_with_one_training_patient(c):
-    "The class is learned, and folds are drawn, by patient: one is not enough. Find another, or move one to the training set."
+    """The class is learned, and folds are drawn, by patient: one is not enough. Find another, or
+    move one to the training set."""
     cells(c, 4, astlof=2, fracture_class=0)
 
 
-@cohorts('is missing from `external`', WHOLE, 'fracture_class', severity='warning')
+@cohorts('is missing from `external`', COHORT, 'fracture_class', severity='warning')
 def class_missing_outside(c):
     "A held-out set lacks a class, so its AUC cannot be computed there and is left blank."
     cells(c, 13, astlof=2, fracture_class=0)
 
 
-@cohorts('and no `split` column', WHOLE, 'split')
+@cohorts('and no `split` column', COHORT, 'split')
 def four_centers_without_a_split(c):
-    "With up to three centers the split of the study is made for you; with more, say in `split` which set each row belongs to."
+    """With up to three centers the split of the study is made for you; with more, give the set of
+    each row in `split`."""
     table = sheet(c).drop(columns='split')
     table['center'] = table.patient_id
     save(c, table)
 
 
-@cohorts('needs at least 5', WHOLE, 'split')
+@cohorts('needs at least 5', COHORT, 'split')
 def too_few_to_split(c):
     "8:2 by patient needs five patients in the first center. Add patients, or a `split` column."
     save(c, sheet(c).drop(columns='split'))
 
 
-@cohorts('there is no class', WHOLE, 'fracture_class')
+@cohorts('there is no class', COHORT, 'fracture_class')
 def no_class(c):
-    "Neither a class nor what it is derived from. To score vertebrae rather than to learn from them, use `ovf-dlr predict`, or `check --unlabelled`."
+    """Neither a class nor what it is derived from. To score vertebrae rather than to learn from
+    them, use `ovf-dlr predict`, or `check --unlabelled`."""
     save(c, sheet(c).drop(columns=['astlof', 'fracture_class', 't_score']))
 
 
@@ -1680,7 +1736,8 @@ def two_spacings_for_one_radiograph(c):
 
 @cohorts("repeats the patient's name or number", RADIOGRAPH, 'vertebra_id')
 def name_in_the_id(c):
-    "Ids stand in every table of predictions and travel with it. Use others, or let `ovf-dlr deidentify` make a copy of the cohort."
+    """Ids stand in every table of predictions and travel with it. Use others, or let `ovf-dlr
+    deidentify` make a copy of the cohort."""
     tags(c, PatientName='Mustermann^Erika', PatientIdentityRemoved='NO')
     for i, row in enumerate(RADIOGRAPH):
         cells(c, row, vertebra_id=f'mustermann-L{i + 1}')
@@ -1688,14 +1745,16 @@ def name_in_the_id(c):
 
 remarks = group(
     'Warnings',
-    'Nothing here stops a run. A careful person looks at the row, and says in the paper what was found.',
+    'Nothing here stops a run. A careful person looks at the row, '
+    'and reports in the paper what was found.',
     severity='warning',
 )
 
 
-@remarks('is no column of the contract and is not looked at', WHOLE, 'treatmnt')
+@remarks('is no column of the contract and is not looked at', COHORT, 'treatmnt')
 def misspelt_column(c):
-    "A column that resembles one of the contract and is none: it is ignored. Correct the name if that was meant."
+    """A column that resembles one of the contract and is none: it is ignored. Correct the name if
+    that was meant."""
     save(c, sheet(c).assign(treatmnt='PVA'))
 
 
@@ -1719,35 +1778,38 @@ def level_twice(c):
 
 @remarks('differs between rows of one patient', (5, 6, 7), 'age')
 def two_ages(c):
-    "Sex, age and T-score belong to the patient, and the rows of this one disagree: a typing error, or two patients under one number."
+    """Sex, age and T-score belong to the patient, and the rows of this one disagree: a typing
+    error, or two patients under one number."""
     cells(c, 6, age=77)
 
 
-@remarks('the file says', RADIOGRAPH, 'spacing')
+@remarks('the file gives', RADIOGRAPH, 'spacing')
 def spacing_against_header(c):
     "Spreadsheet and header give pixel sizes more than a fifth apart. The spreadsheet wins."
     cells(c, RADIOGRAPH, spacing=0.4)
 
 
-@remarks('do not say how large their pixels are', WHOLE, 'spacing')
+@remarks('do not give their pixel size', COHORT, 'spacing')
 def spacing_unknown(c):
-    "Pictures carry no pixel size. A millimetre is assumed, which is surely wrong: give a `spacing` column."
+    """Pictures carry no pixel size. A millimetre is assumed, which is surely wrong: give a
+    `spacing` column."""
     cells(c, PNG, spacing='')
 
 
-@remarks('do not say how large their pixels are', WHOLE, 'spacing')
+@remarks('do not give their pixel size', COHORT, 'spacing')
 def dicom_without_spacing(c):
     "Secondary captures have none either."
     tags(c, PixelSpacing=None)
 
 
-@remarks('carry identity', WHOLE, 'image')
+@remarks('carry identity', COHORT, 'image')
 def name_in_the_header(c):
-    "The headers still hold what tells who the patient is. No artefact of a run repeats it, but the radiographs themselves must not be passed on like this."
+    """The headers still identify the patient. No artefact of a run repeats it, but the radiographs
+    themselves must not be passed on like this."""
     tags(c, PatientName='Doe^Jane', PatientIdentityRemoved='NO')
 
 
-@remarks('ids repeat the patient_id', WHOLE, 'vertebra_id')
+@remarks('ids repeat the patient_id', COHORT, 'vertebra_id')
 def patients_in_the_ids(c):
     "Ids of vertebrae stand in every table of predictions, and these spell out whose they are."
     table = sheet(c)
@@ -1756,13 +1818,14 @@ def patients_in_the_ids(c):
     save(c, table)
 
 
-@remarks('raw detector values', WHOLE, 'image')
+@remarks('raw detector values', COHORT, 'image')
 def for_processing(c):
-    "The radiographs are what the detector measured, before the maker's processing: grey, flat, and not like those of other hospitals."
+    """The radiographs are what the detector measured, before the maker's processing: grey, flat,
+    and not like those of other hospitals."""
     tags(c, PresentationIntentType='FOR PROCESSING')
 
 
-@remarks('radiographs are of modality', WHOLE, 'image')
+@remarks('radiographs are of modality', COHORT, 'image')
 def magnetic_resonance(c):
     "The study is about radiographs, and this is another modality."
     tags(c, Modality='MR')
@@ -1791,15 +1854,17 @@ def center_of_ten(c, radiograph=lambda p: p, mask=lambda m: m):
     save(c, pd.DataFrame(rows))
 
 
-@remarks('the outlines follow the radiograph best when', WHOLE, 'mask')
+@remarks('the outlines fit best when', COHORT, 'mask')
 def every_mask_upside_down(c):
-    "In most radiographs of a center the masks would fit better if they were turned: they were flipped on export, and no header says so. Look at the contact sheet."
+    """In most radiographs of a center the masks would fit better if they were turned: they were
+    flipped on export, and no header shows it. Look at the contact sheet."""
     center_of_ten(c, mask=lambda m: m[::-1])
 
 
-@remarks('darker than what surrounds them', WHOLE, 'image')
+@remarks('darker than what surrounds them', COHORT, 'image')
 def negatives(c):
-    "In most radiographs of a center the bodies are darker than their surroundings: the radiographs are negatives."
+    """In most radiographs of a center the bodies are darker than their surroundings: the
+    radiographs are negatives."""
     center_of_ten(c, radiograph=lambda p: 4000 - p)
 
 
@@ -1864,71 +1929,72 @@ def label_of_a_reading_missing(c):
     readings(c, mask_label=9)
 
 
-@second('column is missing', WHOLE, 'session')
+@second('column is missing', COHORT, 'session')
 def readings_without_sessions(c):
     "A needed column is not there."
     readings(c)
     pd.read_csv(c / 'readings.csv').drop(columns='session').to_csv(c / 'readings.csv', index=False)
 
 
-@second('cannot be read as a table', WHOLE, 'readings')
+@second('cannot be read as a table', COHORT, 'readings')
 def readings_of_junk(c):
-    "The file beside the manifest is no table. Save it again, or remove it."
+    "The file next to the manifest is no table. Save it again, or remove it."
     write(c, b'\xff\xfe\x00junk', 'readings.csv')
 
 
 cards = group(
-    'cohort.yml', 'The card beside the manifest: name, label, synthetic.', file='cohort.yml'
+    'cohort.yml', 'The card next to the manifest: name, label, synthetic.', file='cohort.yml'
 )
 
 
-@cards('cannot be read', WHOLE, 'cohort.yml')
+@cards('cannot be read', COHORT, 'cohort.yml')
 def broken_yaml(c):
     "A colon or a bracket too many."
     write(c, 'name: [Chania\nlabel: x: y', 'cohort.yml')
 
 
-@cards('holds no settings', WHOLE, 'cohort.yml')
+@cards('holds no settings', COHORT, 'cohort.yml')
 def list_of_settings(c):
     "A list, or one word, where `name: ...` is expected."
     write(c, '- name\n- label\n', 'cohort.yml')
 
 
-@cards('is no setting of a cohort', WHOLE, 'titel')
+@cards('is no setting of a cohort', COHORT, 'titel')
 def unknown_setting(c):
     "A name that is not known: often a typing error."
     write(c, 'titel: Chania\n', 'cohort.yml')
 
 
-@cards('is not true or false', WHOLE, 'synthetic')
+@cards('is not true or false', COHORT, 'synthetic')
 def perhaps_synthetic(c):
     "Whether the radiographs were simulated has two answers."
     write(c, 'synthetic: maybe\n', 'cohort.yml')
 
 
-@cards('is not text', WHOLE, 'name')
+@cards('is not text', COHORT, 'name')
 def name_is_a_number(c):
     "Put quotation marks around a name that looks like a number."
     write(c, 'name: 2024\n', 'cohort.yml')
 
 
-@cards('cannot be read', WHOLE, 'cohort.yml')
+@cards('cannot be read', COHORT, 'cohort.yml')
 def yaml_that_runs_code(c):
     "A tag that would call a program; such tags are not followed."
     write(c, 'name: !!python/object/apply:os.system ["touch ran"]\n', 'cohort.yml')
 
 
-@cards('cannot be read', WHOLE, 'cohort.yml')
+@cards('cannot be read', COHORT, 'cohort.yml')
 def yaml_in_latin1(c):
     "Save the card in UTF-8."
     write(c, 'name: Köln'.encode('latin1'), 'cohort.yml')
 
 
-# ---------------------------------------------------------------------------------------------------------------- what is said about it
+# The problems that are found.
 
 
 def problems(c, case=None) -> pd.DataFrame:
-    "What reading and auditing say of a cohort; where a case is wrong in one radiograph, the others stay closed."
+    """The problems that reading and auditing find; where a case is wrong in one radiograph, only
+    that one is opened."""
     found = read_manifest(c)
     if case and case.rows and case.group in ALONE and 'image' in found.table:
         found.table = found.table[
@@ -1946,19 +2012,21 @@ def said_of(found, case) -> pd.DataFrame:
     ]
 
 
-# ---------------------------------------------------------------------------------------------------------------- odd, and harmless
+# Odd, and harmless.
 
 HARMLESS = []
 
 
 def harmless(spoil):
+    "File an odd input that must be read without an error."
     HARMLESS.append(spoil)
     return spoil
 
 
 @harmless
 def european_excel(c):
-    "Semicolons, decimal commas, a byte order mark, quoted cells that hold a semicolon, line ends of Windows."
+    """Semicolons, decimal commas, a byte order mark, quoted cells that hold a semicolon, line ends
+    of Windows."""
     sheet(c).assign(remark='"a; b"', t_score='-2,8').to_csv(
         c / 'manifest.csv', index=False, sep=';', encoding='utf-8-sig', lineterminator='\r\n'
     )
@@ -1992,8 +2060,8 @@ def spoken_headers(c):
 def backslashes(c):
     "A path from Windows."
     (c / 'radiographs').mkdir()
-    (c / 'film1.dcm').rename(c / 'films/film1.dcm')
-    cells(c, RADIOGRAPH, image=r'radiographs\film1.dcm')
+    (c / 'radiograph1.dcm').rename(c / 'radiographs/radiograph1.dcm')
+    cells(c, RADIOGRAPH, image=r'radiographs\radiograph1.dcm')
 
 
 @harmless
@@ -2006,29 +2074,29 @@ def unknown_columns(c):
 
 @harmless
 def padding_beyond_the_radiograph(c):
-    "A padding value that no pixel has, and one that says 65535."
+    "A padding value that no pixel has, and one of 65535."
     tags(c, PixelPaddingValue=65535)
-    tags(c, 'film4.dcm', PixelPaddingValue=0, PixelPaddingRangeLimit=65535)
+    tags(c, 'radiograph4.dcm', PixelPaddingValue=0, PixelPaddingRangeLimit=65535)
 
 
 @harmless
 def no_sop_class(c):
-    "A radiograph whose kind is not said."
+    "A radiograph whose kind is not given."
     tags(c, SOPClassUID='')
 
 
 @harmless
 def odd_bytes_after_the_pixels(c):
     "Padding, as some archives add it."
-    ds = pydicom.dcmread(c / 'film1.dcm')
+    ds = pydicom.dcmread(c / 'radiograph1.dcm')
     ds.PixelData += bytes(6)
-    ds.save_as(c / 'film1.dcm')
+    ds.save_as(c / 'radiograph1.dcm')
 
 
 @harmless
 def dicom_named_jpg(c):
     "A radiograph under a wrong suffix is read as what it is."
-    radiograph_as(c, 'film.jpg', lambda p: shutil.copy(c / 'film1.dcm', p))
+    radiograph_as(c, 'radiograph.jpg', lambda p: shutil.copy(c / 'radiograph1.dcm', p))
 
 
 @harmless
@@ -2036,7 +2104,7 @@ def transparent_png(c):
     "Grey stored as colour, with a transparency."
     radiograph_as(
         c,
-        'film.png',
+        'radiograph.png',
         lambda p: picture(
             p, np.stack([grey8()] * 3 + [np.where(grey8() > 190, 255, 0).astype(np.uint8)], -1)
         ),
@@ -2046,13 +2114,13 @@ def transparent_png(c):
 @harmless
 def float_tiff(c):
     "Grey levels in floating point, all of them numbers."
-    radiograph_as(c, 'film.tif', lambda p: write_itk(p, scene(0)[0].astype(np.float32)))
+    radiograph_as(c, 'radiograph.tif', lambda p: write_itk(p, scene(0)[0].astype(np.float32)))
 
 
 @harmless
 def mask_of_255(c):
     "One body per file, stored as 255, or divided by 255."
-    for k, row in zip((1, 2), RADIOGRAPH):
+    for k, row in zip((1, 2), RADIOGRAPH[:2], strict=True):
         write_itk(
             c / f'm{k}.nii.gz',
             ((scene(0)[1] == k) * (255 if k == 1 else np.float32(1 / 255))).astype(np.float32),
@@ -2060,7 +2128,7 @@ def mask_of_255(c):
         cells(c, row, mask=f'm{k}.nii.gz', mask_label=1)
 
 
-# ---------------------------------------------------------------------------------------------------------------- fuzzed headers
+# Fuzzed headers.
 
 
 def header_end(path) -> int:
@@ -2068,9 +2136,9 @@ def header_end(path) -> int:
     return 352 if path.suffix == '.nii' else pydicom.dcmread(path).get_item('PixelData').value_tell
 
 
-def flipped(whole, end, rng) -> bytes:
+def flipped(content, end, rng) -> bytes:
     "One to eight bytes of a header replaced by others, or the file cut off within it."
-    raw = bytearray(whole)
+    raw = bytearray(content)
     for at in rng.integers(0, end, rng.integers(1, 9)):
         raw[at] = rng.choice([0, 1, 127, 128, 255, rng.integers(256)])
     return bytes(raw) if rng.random() < 0.9 else bytes(raw[: rng.integers(1, end)])
@@ -2095,41 +2163,42 @@ NONSENSE = [
 ]
 
 
+TAGS = [
+    'Rows',
+    'Columns',
+    'BitsAllocated',
+    'BitsStored',
+    'HighBit',
+    'PixelRepresentation',
+    'SamplesPerPixel',
+    'NumberOfFrames',
+    'PhotometricInterpretation',
+    'PixelSpacing',
+    'ImagerPixelSpacing',
+    'EstimatedRadiographicMagnificationFactor',
+    'RescaleSlope',
+    'RescaleIntercept',
+    'PixelPaddingValue',
+    'PixelPaddingRangeLimit',
+    'WindowWidth',
+    'Modality',
+    'SOPClassUID',
+    'SOPInstanceUID',
+    'PatientName',
+    'PatientID',
+    'SpecificCharacterSet',
+    'PresentationIntentType',
+    'PlanarConfiguration',
+    'PatientIdentityRemoved',
+    'NominalScannedPixelSpacing',
+]
+
+
 def retagged(path, rng) -> bytes:
-    "A DICOM radiograph with one to three tags of random keyword, text where text fits and bytes where it does not."
-    ds, words = (
-        pydicom.dcmread(path),
-        [
-            'Rows',
-            'Columns',
-            'BitsAllocated',
-            'BitsStored',
-            'HighBit',
-            'PixelRepresentation',
-            'SamplesPerPixel',
-            'NumberOfFrames',
-            'PhotometricInterpretation',
-            'PixelSpacing',
-            'ImagerPixelSpacing',
-            'EstimatedRadiographicMagnificationFactor',
-            'RescaleSlope',
-            'RescaleIntercept',
-            'PixelPaddingValue',
-            'PixelPaddingRangeLimit',
-            'WindowWidth',
-            'Modality',
-            'SOPClassUID',
-            'SOPInstanceUID',
-            'PatientName',
-            'PatientID',
-            'SpecificCharacterSet',
-            'PresentationIntentType',
-            'PlanarConfiguration',
-            'PatientIdentityRemoved',
-            'NominalScannedPixelSpacing',
-        ],
-    )
-    for word in rng.choice(words, rng.integers(1, 4), replace=False):
+    """A DICOM radiograph with one to three tags of random keyword, text where text fits and bytes
+    where it does not."""
+    ds = pydicom.dcmread(path)
+    for word in rng.choice(TAGS, rng.integers(1, 4), replace=False):
         value = (
             rng.choice(NONSENSE).encode()
             if pydicom.datadict.dictionary_VR(word) not in ('US', 'US or SS')
@@ -2151,14 +2220,15 @@ def retagged(path, rng) -> bytes:
     return out.getvalue()
 
 
-def variant(i, path, whole, end) -> bytes:
+def variant(i, path, content, end) -> bytes:
     "The `i`th way to damage a radiograph; every third is by its tags."
     rng = np.random.default_rng(i)
-    return retagged(path, rng) if i % 3 == 1 else flipped(whole, end, rng)
+    return retagged(path, rng) if i % 3 == 1 else flipped(content, end, rng)
 
 
 def fuzz(folder, n):
-    "Read `n` damaged radiographs; a line for each: the variant, the outcome, the seconds. Run in a process of its own, with its memory limited."
+    """Read `n` damaged radiographs; a line for each: the variant, the outcome, the seconds. Run in
+    a process of its own, with its memory limited."""
     import resource
     import time
 
@@ -2166,31 +2236,30 @@ def fuzz(folder, n):
     from ovf_dlr.reading import read_image
 
     warnings.simplefilter('ignore')
-    dicom, nifti = folder / 'film1.dcm', folder / 'fuzz.nii'
+    dicom, nifti = folder / 'radiograph1.dcm', folder / 'fuzz.nii'
     write_itk(nifti, scene(0)[0])
     used = (
         int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
         if Path('/proc/self/statm').exists()
         else 8 << 30
     )
-    resource.setrlimit(
-        resource.RLIMIT_AS, (used + (3 << 29),) * 2
-    )  # a gigabyte and a half more than now
-    whole = {p: (p.read_bytes(), header_end(p)) for p in (dicom, nifti)}
+    limit = used + (3 << 29)  # a gigabyte and a half more than now
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    contents = {p: (p.read_bytes(), header_end(p)) for p in (dicom, nifti)}
     for i in range(n):
         source = nifti if i % 3 == 2 else dicom
         bad = folder / f'bad{source.suffix}'
-        bad.write_bytes(variant(i, source, *whole[source]))
+        bad.write_bytes(variant(i, source, *contents[source]))
         print(i, ('flipped DICOM', 'retagged DICOM', 'flipped NIfTI')[i % 3], end=' ', flush=True)
         start = time.perf_counter()
         try:
             read_image(bad)
-            said = 'clean'
+            outcome = 'clean'
         except ImageError as e:
-            said = 'MemoryError' if 'MemoryError' in str(e) else 'ImageError'
+            outcome = 'MemoryError' if 'MemoryError' in str(e) else 'ImageError'
         except Exception as e:
-            said = type(e).__name__ + f' {e}'.replace('\n', ' ')
-        print(f'{time.perf_counter() - start:.2f}', said, flush=True)
+            outcome = type(e).__name__ + f' {e}'.replace('\n', ' ')
+        print(f'{time.perf_counter() - start:.2f}', outcome, flush=True)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,6 @@
-"""Bad input: each of the catalogue in `hostile.py` gets its named error at its row, nothing is written, and no damaged header gets any other exception out of the readers."""
+"""Bad input: each entry of the catalogue in `hostile.py` gets its named error at its row.
+
+Nothing is written, and no damaged header leads to any other exception of the readers."""
 
 import json
 import os
@@ -24,11 +26,13 @@ PAGE = ROOT / 'nbs/tutorials/messages.ipynb'
 
 @pytest.fixture(scope='session')
 def good(tmp_path_factory) -> Path:
+    "A cohort without a fault."
     return hostile.make_good(tmp_path_factory.mktemp('good') / 'cohort')
 
 
 @pytest.fixture
 def copy(good, tmp_path) -> Path:
+    "A copy of it, to be spoilt."
     return copytree(good, tmp_path / 'cohort')
 
 
@@ -42,7 +46,7 @@ def snapshot(folder) -> dict:
 
 
 def problems(c, case=None) -> pd.DataFrame:
-    "What is said of a cohort, without a stray warning."
+    "The problems of a cohort, found without a stray warning."
     with warnings.catch_warnings(record=True) as strayed:
         warnings.simplefilter('always')
         found = hostile.problems(c, case)
@@ -70,9 +74,9 @@ def test_bad_input_gets_its_words_at_its_row_and_nothing_is_written(case, copy):
         assert case.words in what and way_out
     else:
         found = problems(copy, case)
-        said, text = hostile.said_of(found, case), found.problem + '; ' + found.way_out
-        assert tuple(r for r in said.row if r != '') == case.rows and len(said), found.to_string()
-        assert set(said.severity) == {case.severity}
+        own, text = hostile.said_of(found, case), found.problem + '; ' + found.way_out
+        assert tuple(r for r in own.row if r != '') == case.rows and len(own), found.to_string()
+        assert set(own.severity) == {case.severity}
         assert (
             found.way_out.str.len().min() > 3
             and not found.way_out.str.contains('Errno|Error|Traceback').any()
@@ -91,14 +95,14 @@ def test_odd_and_harmless_input_is_read(spoil, copy):
     assert len(read_cohort(copy)) == 12
 
 
-def test_all_problems_are_told_at_once(copy):
+def test_all_problems_are_reported_at_once(copy):
     together = [
         c
         for c in CATALOGUE
         if c.name
         in (
             'age_of_172',
-            'label_not_said',
+            'label_not_given',
             'cut_nifti_gz',
             'third_reader',
             'unknown_setting',
@@ -108,7 +112,7 @@ def test_all_problems_are_told_at_once(copy):
         )
     ]
     for case in together:
-        if case.name == 'label_not_said':
+        if case.name == 'label_not_given':
             hostile.cells(copy, 10, mask_label='')
         elif case.name == 'missing_without_a_near_name':
             hostile.cells(copy, 12, mask='elsewhere/drawn by me.nii.gz')
@@ -132,7 +136,7 @@ def test_all_problems_are_told_at_once(copy):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------- the commands
+# The commands.
 
 DOZEN = [
     'folder_without_a_manifest',
@@ -153,6 +157,7 @@ DOZEN = [
 
 
 def flat(text) -> str:
+    "Text with single spaces."
     return ' '.join(text.split())
 
 
@@ -168,9 +173,8 @@ def test_check_and_run_refuse_with_status_2_and_write_nothing(
     before = snapshot(copy)
     check = CliRunner().invoke(app, ['check', '--manifest', str(copy), '--n-jobs', '1'])
     assert check.exit_code == 2 and 'Stopped:' in check.output and 'Traceback' not in check.output
-    assert all(
-        word in flat(check.output) for word in case.words.split()
-    )  # a table may break a message into lines
+    # a table may break a message into lines
+    assert all(word in flat(check.output) for word in case.words.split())
     run = CliRunner().invoke(
         app,
         [
@@ -187,7 +191,7 @@ def test_check_and_run_refuse_with_status_2_and_write_nothing(
         ],
     )
     assert run.exit_code == 2 and 'Stopped:' in run.output, run.output
-    assert snapshot(copy) == before  # neither in the cohort nor beside it
+    assert snapshot(copy) == before  # neither in the cohort nor next to it
 
 
 def test_a_report_of_the_problems_is_the_only_file_that_check_writes(copy, tmp_path):
@@ -217,11 +221,12 @@ def test_a_report_of_the_problems_is_the_only_file_that_check_writes(copy, tmp_p
     assert {k for k in snapshot(copy) if k not in before} == {Path('report.csv')}
 
 
-# ---------------------------------------------------------------------------------------------------------------- damaged headers
+# Damaged headers.
 
 
 def test_300_damaged_headers_give_a_radiograph_or_an_image_error(copy):
-    "In a process of its own: a crash of a C library, a hang and an allocation of gigabytes would be seen."
+    """In a process of its own: a crash of a C library, a hang and an allocation of gigabytes would
+    be seen."""
     done = subprocess.run(
         [sys.executable, hostile.__file__, str(copy), '300'],
         text=True,
@@ -234,9 +239,9 @@ def test_300_damaged_headers_give_a_radiograph_or_an_image_error(copy):
     assert not [
         line for line in lines if line[4] not in ('clean', 'ImageError') or float(line[3]) > 5
     ]
-    outcomes = Counter((f'{kind} {fmt}', said) for _, kind, fmt, _, said in lines)
+    outcomes = Counter((f'{kind} {fmt}', outcome) for _, kind, fmt, _, outcome in lines)
     clean = [int(line[0]) for line in lines if line[1] == 'retagged' and line[4] == 'clean']
-    radiograph = copy / 'film1.dcm'
+    radiograph = copy / 'radiograph1.dcm'
     damaged = [hostile.variant(i, radiograph, b'', 0) for i in clean[:15]]
     for raw in damaged:  # the audit looks at more of a header than the reader does
         radiograph.write_bytes(raw)
@@ -244,13 +249,13 @@ def test_300_damaged_headers_give_a_radiograph_or_an_image_error(copy):
             copy, hostile.Case('DICOM radiographs', '', hostile.RADIOGRAPH, 'image', None)
         )
     assert all(
-        outcomes[kind, said] >= 5
+        outcomes[kind, outcome] >= 5
         for kind in ('flipped DICOM', 'retagged DICOM', 'flipped NIfTI')
-        for said in ('clean', 'ImageError')
+        for outcome in ('clean', 'ImageError')
     ), outcomes
 
 
-# ---------------------------------------------------------------------------------------------------------------- the page that explains them
+# The page that explains them.
 
 
 def test_every_message_of_the_catalogue_stands_on_the_page():

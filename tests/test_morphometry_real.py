@@ -1,4 +1,5 @@
-"Heights on real, hand-drawn masks of `../shared`, against ratios that another program measured on the same masks."
+"""Heights on real, hand-drawn masks of `../shared`, against ratios that another program measured on
+the same masks."""
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from ovf_dlr.morphometry import (
 
 
 def read(path) -> np.ndarray:
+    "A mask as (rows, columns)."
     return np.squeeze(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
 
 
@@ -29,7 +31,7 @@ def bodies(shared) -> pd.DataFrame:
     for path, rows in table.groupby('mask'):
         labels = read(folder / path)
         radiograph = measure_radiograph(labels, 1.0)
-        for key, value in zip(rows.index, rows.mask_label):
+        for key, value in zip(rows.index, rows.mask_label, strict=True):
             alone[key], together[key] = vertebral_heights(labels == value), radiograph[value][0]
     return table.assign(alone=pd.Series(alone), together=pd.Series(together))
 
@@ -46,17 +48,20 @@ def test_every_body_is_measured_and_looks_like_a_vertebra(bodies):
 
 
 def test_a_body_alone_is_named_as_among_its_neighbours(bodies):
-    same = [np.allclose(a.corners, b.corners) for a, b in zip(bodies.alone, bodies.together)]
+    pairs = zip(bodies.alone, bodies.together, strict=True)
+    same = [np.allclose(a.corners, b.corners) for a, b in pairs]
     assert np.mean(same) > 0.98
 
 
 def test_ratios_agree_with_those_of_another_program(bodies):
-    "Its points are unknown to us (inside the corners, by the look of its numbers), so the two agree as two readers do, not to the digit."
+    """Its points are unknown to us (inside the corners, by the look of its numbers), so the two
+    agree as two readers do, not to the digit."""
     ours = pd.Series([h.ratio_min_max for h in bodies.together])
     difference = ours - bodies.height_ratio
     lumbar = bodies.level.notna()
     print(
-        f'456 bodies: r {ours.corr(bodies.height_ratio):.3f}, mean difference {difference.mean():.3f}, SD {difference.std():.3f}; '
+        f'456 bodies: r {ours.corr(bodies.height_ratio):.3f}, '
+        f'mean difference {difference.mean():.3f}, SD {difference.std():.3f}; '
         f'{lumbar.sum()} labelled lumbar: r {ours[lumbar].corr(bodies.height_ratio[lumbar]):.3f}'
     )
     assert ours.corr(bodies.height_ratio) > 0.75
@@ -77,7 +82,7 @@ def test_principal_axes_would_not_do(shared, bodies):
     assert ratios.corr(bodies.height_ratio[ratios.index]) < 0.5
 
 
-def test_corners_lie_on_the_drawn_outline(bodies, shared):
+def test_corners_are_on_the_drawn_outline(bodies, shared):
     folder = shared / 'data/spine_mr'
     for _, row in bodies[::9].iterrows():
         points = rim(read(folder / row['mask']) == row.mask_label)

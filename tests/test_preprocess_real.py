@@ -1,4 +1,5 @@
-"Real radiographs and masks of `../shared`: what the notebook cannot carry, read against an independent NIfTI parser."
+"""Real radiographs and masks of `../shared`: what the notebook cannot carry, read against an
+independent NIfTI parser."""
 
 import gzip
 import struct
@@ -16,13 +17,11 @@ RADIOGRAPHS = dict(Normal=4, Damaged=11)
 
 
 def parse_nifti(path) -> np.ndarray:
-    "Array [row, column] of an 8-bit 2-D NIfTI-1 file, by its header bytes alone (no library in common with the package)."
+    """Array [row, column] of an 8-bit 2-D NIfTI-1 file, by its header bytes alone, without a
+    library of the package."""
     raw = gzip.decompress(path.read_bytes())
-    dims, datatype, offset = (
-        struct.unpack('<8h', raw[40:56]),
-        struct.unpack('<h', raw[70:72])[0],
-        int(struct.unpack('<f', raw[108:112])[0]),
-    )
+    dims, datatype = struct.unpack('<8h', raw[40:56]), struct.unpack('<h', raw[70:72])[0]
+    offset = int(struct.unpack('<f', raw[108:112])[0])
     assert datatype == 2
     width, height = dims[1:3]
     return np.frombuffer(raw, np.uint8, width * height, offset).reshape(height, width)
@@ -30,6 +29,7 @@ def parse_nifti(path) -> np.ndarray:
 
 @pytest.fixture(scope='module')
 def bodies(shared) -> pd.DataFrame:
+    "The manifest of the public cohort, with full paths."
     folder = shared / 'data/spine_mr'
     table = pd.read_csv(folder / 'manifest.csv').set_index('vertebra_id')
     return table.assign(
@@ -69,7 +69,7 @@ def test_every_pixel_of_an_exam_is_where_the_file_has_it(shared, bodies):
     )
 
 
-def test_second_readings_lie_on_their_radiographs(shared, bodies):
+def test_second_readings_fit_their_radiographs(shared, bodies):
     readings = pd.read_csv(shared / 'data/spine_mr/readings.csv').set_index('vertebra_id')
     again = readings.assign(
         image=bodies.loc[readings.index, 'image'],
@@ -102,9 +102,7 @@ def test_a_radiograph_is_the_same_as_jpeg_and_as_nifti(shared, name):
     labels = shared / f'data/spine_xray/derived/{name}_LAT_vertebra_labels.nii.gz'
     with pytest.warns(MissingSpacingWarning, match=f'{name}_LAT.jpg'):
         radiograph = read_image(jpeg)
-    with pytest.warns(
-        MissingSpacingWarning
-    ):  # the header's 1 x 1 mm would make a radiograph three metres long
+    with pytest.warns(MissingSpacingWarning):  # 1 x 1 mm would be a radiograph of three metres
         same = read_image(nifti)
     np.testing.assert_array_equal(radiograph.pixels, same.pixels)
     np.testing.assert_array_equal(radiograph.pixels, parse_nifti(nifti))
@@ -115,9 +113,8 @@ def test_a_radiograph_is_the_same_as_jpeg_and_as_nifti(shared, name):
         np.flatnonzero(read_mask(labels, i, radiograph).any(1)).mean()
         for i in range(1, RADIOGRAPHS[name] + 1)
     ]
-    assert np.all(np.diff(rows) > 0) or np.all(
-        np.diff(rows) < 0
-    )  # bodies are numbered along the spine, so rows are rows
+    # bodies are numbered along the spine, so rows are rows
+    assert np.all(np.diff(rows) > 0) or np.all(np.diff(rows) < 0)
 
 
 @pytest.mark.parametrize('name', RADIOGRAPHS)

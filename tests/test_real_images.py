@@ -1,4 +1,5 @@
-"The study on images nobody here made: real radiographs scored by a trained model, real vertebral bodies through the whole study."
+"""The study on images nobody here made: real radiographs scored by a trained model, real vertebral
+bodies through the whole study."""
 
 import json
 import shutil
@@ -15,7 +16,8 @@ LABEL = 'deformity class from mask geometry, not a clinical grade'
 
 @pytest.fixture(scope='module')
 def radiographs(shared, tmp_path_factory):
-    "Manifest of the 15 vertebral bodies on two full-size radiographs; they have no class and no pixel size."
+    """Manifest of the 15 vertebral bodies on two full-size radiographs; they have no class and no
+    pixel size."""
     folder = tmp_path_factory.mktemp('radiographs')
     rows = []
     for radiograph, bodies in (('Damaged_LAT', 11), ('Normal_LAT', 4)):
@@ -57,17 +59,14 @@ def test_full_size_radiographs_are_scored_with_a_warning(radiographs, smoke_run,
         '--out',
         tmp_path / 'scores.csv',
     )
-    assert (
-        '2 of 2 radiographs of center spine_xray do not say how large their pixels are'
-        in done.stdout
-    )
+    assert '2 of 2 radiographs of center spine_xray do not give their pixel size' in done.stdout
     assert 'Research use only' in done.stdout
     scores = pd.read_csv(tmp_path / 'scores.csv')
     assert len(scores) == 15 and not scores.isna().any(axis=None)
     assert ((scores[['p0', 'p1', 'p2']].sum(axis=1) - 1).abs() < 1e-4).all()
 
 
-def test_a_few_new_rows_are_not_harmonised_and_say_so(radiographs, smoke_run, data, tmp_path):
+def test_a_few_new_rows_are_not_harmonised_with_a_warning(radiographs, smoke_run, data, tmp_path):
     few = radiographs.with_name('few.csv')
     pd.read_csv(radiographs).head(3).to_csv(few, index=False)
     done = command(
@@ -84,7 +83,8 @@ def test_a_few_new_rows_are_not_harmonised_and_say_so(radiographs, smoke_run, da
 
 
 def test_check_finds_the_exams_that_stand_twice_in_the_public_data(shared, data):
-    "Four exams of the source have the pixels and outlines of another, under a patient of their own."
+    """Four exams of the source have the pixels and outlines of another, under a patient of their
+    own."""
     done = command(data, 'check', '--manifest', shared / 'data/spine_mr/manifest.csv', check=False)
     assert done.returncode == 2 and '4 errors' in done.stdout
     for twice, once in (('VB3_19', 87), ('VB3_33', 157), ('VB3_53', 252), ('VB3_54', 257)):
@@ -96,7 +96,8 @@ def test_check_finds_the_exams_that_stand_twice_in_the_public_data(shared, data)
 
 @pytest.fixture
 def spine_mr(shared, tmp_path):
-    "The public cohort with the repeated exams set aside, where its own manifest may not be changed."
+    """The public cohort with the repeated exams set aside, where its own manifest may not be
+    changed."""
     folder, table = (
         shared / 'data/spine_mr',
         pd.read_csv(shared / 'data/spine_mr/manifest.csv', dtype=str),
