@@ -25,7 +25,8 @@ QUOTES = {
         '111 vertebrae from',
     ],
     'Vertebrae per patient': [
-        'random assignment of cases to the training set and internal validation set in an 8:2 ratio',
+        'random assignment of cases to the training set and internal validation set '
+        'in an 8:2 ratio',
         '652 patients 125 patients',
     ],
     'Class 0 treated surgically': [
