@@ -17,11 +17,11 @@ import ovf_dlr
 from .astlof import CLASSES
 from .auc import interval_text
 from .classifiers import CLASSIFIERS
-from .files import atomic_write
+from .files import PACKAGE, atomic_write
 from .manifest import SPLIT_TITLES
 from .methods_text import _calibrated, _repeatability_methods, methods
-from .pipeline import STAGES, versions
-from .provenance import _PACKAGE, _git_commit, notes
+from .pipeline import versions
+from .provenance import _git_commit, notes
 from .study import Study
 
 # %% ../nbs/56_checklists.ipynb #c004
@@ -246,7 +246,7 @@ _PIPELINE = (
 @_fact
 def _stages(study) -> str:
     "The stages of the run in their order."
-    return ', '.join(STAGES[n].title for n in _PIPELINE)
+    return ', '.join(Study.stages()[name].title for name in _PIPELINE)
 
 
 @_fact
@@ -367,7 +367,7 @@ class _Facts(dict):
 @cache
 def _sheet() -> dict:
     "The content of `ovf_dlr/checklists.yml`: four lists and `answers`."
-    return yaml.safe_load((_PACKAGE / 'checklists.yml').read_text())
+    return yaml.safe_load((PACKAGE / 'checklists.yml').read_text())
 
 
 def _not_if_simulated(study) -> bool | None:

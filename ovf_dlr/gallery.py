@@ -26,9 +26,9 @@ from .auc import interval_text
 from .classifiers import CLASSIFIERS
 from .files import atomic_write
 from .manifest import SPLIT_TITLES
-from .pipeline import run_folder
 from .reporting import REPORTS, report_path
 from .settings import SECOND_FOLDER
+from .sources import run_folder
 from .study import Study
 
 # %% ../nbs/59_gallery.ipynb #c006

@@ -60,8 +60,8 @@ def _compute(study, names):
 # %% ../nbs/64_running.ipynb #c006
 def _jobs(settings, out):
     "Every report of a run as (report, folder, parameters): the cohort's, each backbone's, the comparison of two, the paper's numbers."
-    from ovf_dlr.sources import run_folder
     from ovf_dlr.reporting import REPORTS
+    from ovf_dlr.sources import run_folder
 
     base = dict(params=str(Path(out) / 'settings.yml'))
     for name in REPORTS['cohort']:

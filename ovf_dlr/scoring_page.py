@@ -14,11 +14,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-import ovf_dlr
 from .applicability import doubts
 from .astlof import CLASSES
 from .evaluation import PROBABILITIES
-from .files import atomic_write
+from .files import PACKAGE, atomic_write
 from .manifest import SPLIT_TITLES
 from .preprocess import network_crop, network_mask, plot_case
 
@@ -143,7 +142,6 @@ def _page(scores, key, cases):
     return figure
 
 # %% ../nbs/52_scoring_page.ipynb #c009
-_PACKAGE = Path(ovf_dlr.__file__).parent
 _TOP = 10  # features in the table, those that moved the decision most
 
 
@@ -182,7 +180,7 @@ def _write_html(path, scores, key, cases, figure) -> Path:
     "The page as HTML: numbers as text, the sheet `figure` as a picture inside."
     from jinja2 import Environment, FileSystemLoader
 
-    pages = Environment(autoescape=True, loader=FileSystemLoader(_PACKAGE))
+    pages = Environment(autoescape=True, loader=FileSystemLoader(PACKAGE))
     values = _page_values(scores, key, cases)
     text = pages.get_template('vertebra.html.j2').render(values, picture=_picture(figure))
     with atomic_write(path) as new:
