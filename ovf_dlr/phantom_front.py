@@ -126,9 +126,9 @@ def _front_trunk(maps, scene, x, rng) -> np.ndarray:  # mm
 
 def _front_air(maps, scene, r, x, rng) -> np.ndarray:  # mm
     "Both lungs above their diaphragms."
-    beside = _smoothstep((abs(x) - 30) / 22)
+    outside = _smoothstep((abs(x) - 30) / 22)
     above = np.clip((scene.dome + 8 * (x > 0) - 22 * np.cos(x / 38) - r) / 26, 0, 1)
-    return 0.55 * scene.lung * beside * above * (1 - 0.1 * _noise(rng, maps, 4))
+    return 0.55 * scene.lung * outside * above * (1 - 0.1 * _noise(rng, maps, 4))
 
 
 def _front_gas(maps, scene, r, rng) -> np.ndarray:  # mm
