@@ -6,7 +6,7 @@
 __all__ = ['BACKBONES', 'Backbone', 'WeightsError', 'WeightsWarning', 'reproducible', 'new_network', 'architecture_title',
            'get_backbone', 'weights_folder', 'own_backbones', 'Normalise', 'new_body', 'body_channels']
 
-# %% ../nbs/27_backbones.ipynb #c003
+# %% ../nbs/27_backbones.ipynb #c004
 import difflib
 import inspect
 import json
@@ -24,20 +24,21 @@ import torch
 import torchvision
 from torch import fx, nn
 
-# %% ../nbs/27_backbones.ipynb #c006
+# %% ../nbs/27_backbones.ipynb #c007
 @dataclass(frozen=True)
 class Backbone:
-    "An initialisation of a network: its architecture, what it learnt from, what input it expects, and how its file is recognised."
+    """An initialisation of a network: its architecture, what it learnt from, what input it expects,
+    and how its file is recognised."""
 
     name: str  # as `get_backbone` knows it
     title: str  # for tables and figures
-    lineage: str  # what it learnt from: 'imagenet', 'radimagenet', 'random', or in the words of whoever added it
+    lineage: str  # what it learnt from: 'imagenet', 'radimagenet', 'random', or the user's words
     mean: tuple  # per channel, subtracted from grey levels in [0, 1]
     std: tuple  # per channel, divided by
     filename: str = ''  # as published; empty for a random initialisation
-    sha256: str = ''  # of the published file, whole or its first digits
+    sha256: str = ''  # of the published file, all digits or the first ones
     url: str = ''  # where it can be fetched by machine; empty: by hand only
-    hub: str = ''  # repository on the Hugging Face hub that `url` lies in
+    hub: str = ''  # repository on the Hugging Face hub that `url` belongs to
     source: str = ''  # page for a human
     licence: str = ''
     keras: bool = False  # HDF5 layout, stride in the first 1x1 convolution, epsilon 1.001e-5
@@ -48,9 +49,10 @@ class Backbone:
 
     @property
     def pretrained(self) -> bool:
+        "Whether it has a file of weights."
         return bool(self.filename)
 
-# %% ../nbs/27_backbones.ipynb #c007
+# %% ../nbs/27_backbones.ipynb #c008
 _IMAGENET = dict(
     lineage='imagenet',
     mean=(0.485, 0.456, 0.406),
@@ -70,7 +72,7 @@ _RANDOM = dict(
     note='He initialisation; the control for what pre-training adds',
 )
 
-# %% ../nbs/27_backbones.ipynb #c008
+# %% ../nbs/27_backbones.ipynb #c009
 BACKBONES = {
     b.name: b
     for b in [
@@ -101,7 +103,8 @@ BACKBONES = {
             sha256='08629f7e7bd3e29b8ee9522ca3f65ce4d010a7ddf74f0ea3c7e3f3d0bbab0734',
             url='https://huggingface.co/Lab-Rasool/RadImageNet/resolve/main/ResNet50.pt',
             hub='Lab-Rasool/RadImageNet',
-            note="PyTorch release; input (x - 127.5) * 2 / 255 as in the authors' code (the model card on the hub says ImageNet's)",
+            note="PyTorch release; input (x - 127.5) * 2 / 255 as in the authors' code "
+            "(the model card on the hub says ImageNet's)",
             **_RADIMAGENET,
         ),
         Backbone(
@@ -120,67 +123,22 @@ BACKBONES = {
     ]
 }
 
-# %% ../nbs/27_backbones.ipynb #c012
+# %% ../nbs/27_backbones.ipynb #c013
 class WeightsError(ValueError):
-    "A weight file is missing, broken, or not what it is said to be."
+    "A weight file is missing, broken, or not what it should be."
 
 
 class WeightsWarning(UserWarning):
     "A weight file can be read, but is not the published one."
 
-# %% ../nbs/27_backbones.ipynb #c014
-def _near(name, names):
-    "The nearest of `names`, as the end of a sentence."
-    near = difflib.get_close_matches(name, names, 3)
-    return f'; did you mean {" or ".join(near)}?' if near else ''
-
-
-def _from_timm(name):
-    "A network of timm, with random weights, up to its last feature maps. Raises `WeightsError`."
-    try:
-        import timm
-    except ImportError:
-        raise WeightsError(
-            f"architecture 'timm:{name}' is one of the package timm, which is not installed: pip install timm"
-        )
-    if not timm.is_model(name):
-        raise WeightsError(
-            f"timm {timm.__version__} has no architecture '{name}'{_near(name, timm.list_models())}"
-        )
-    model = timm.create_model(name, pretrained=False, num_classes=0, global_pool='')
-    try:
-        maps = _probe(model, torch.zeros(1, 3, 96, 96))
-    except (AssertionError, RuntimeError):
-        maps = ()
-    if len(maps) != 4 or maps[1] not in (
-        model.num_features,
-        getattr(model, 'head_hidden_size', None),
-    ):
-        raise WeightsError(
-            f"architecture 'timm:{name}' makes no feature maps of crops of any size; take a convolutional network"
-        )
-    return model
-
-
-def _probe(model, x):
-    "Shape of the output for `x` in evaluation mode."
-    was = model.training
-    with torch.inference_mode():
-        shape = model.eval()(x).shape
-    model.train(was)
-    return tuple(shape)
-
 # %% ../nbs/27_backbones.ipynb #c015
 @contextmanager
-def reproducible(seed, threads=None):
+def reproducible(
+    seed: int,  # of Python's, numpy's and torch's generators
+    threads: int | None = None,  # of torch inside the block; None: as they are
+):
     "Seed every generator and fix the order of sums inside the block; leave no trace outside it."
-    python, numpy, n, cudnn = (
-        random.getstate(),
-        np.random.get_state(),
-        torch.get_num_threads(),
-        torch.backends.cudnn,
-    )
-    flags = cudnn.deterministic, cudnn.benchmark
+    cudnn, was = torch.backends.cudnn, _generators()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:
             torch.manual_seed(seed)
@@ -191,12 +149,24 @@ def reproducible(seed, threads=None):
                 torch.set_num_threads(threads)
             yield
         finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-            torch.set_num_threads(n)
-            cudnn.deterministic, cudnn.benchmark = flags
+            _restore(*was)
 
-# %% ../nbs/27_backbones.ipynb #c016
+
+def _generators():
+    "The state of Python's and numpy's generators, torch's threads, and the flags of cuDNN."
+    cudnn = torch.backends.cudnn
+    flags = cudnn.deterministic, cudnn.benchmark
+    return random.getstate(), np.random.get_state(), torch.get_num_threads(), flags
+
+
+def _restore(python, numpy, threads, flags):
+    "Put back what `_generators` gave."
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = flags
+
+# %% ../nbs/27_backbones.ipynb #c017
 def new_network(
     architecture: str,  # as 'resnet50', 'densenet121', 'timm:resnet26d'
 ) -> nn.Module:  # torchvision's with its classifier, timm's without
@@ -206,57 +176,108 @@ def new_network(
     known = torchvision.models.list_models(module=torchvision.models)
     if architecture not in known:
         raise WeightsError(
-            f"torchvision {torchvision.__version__} has no architecture '{architecture}'{_near(architecture, known)}"
+            f'torchvision {torchvision.__version__} has no architecture '
+            f"'{architecture}'{_near(architecture, known)}"
         )
     return torchvision.models.get_model(architecture, weights=None)
 
 
+def _near(name, names):
+    "The nearest of `names`, as the end of a sentence."
+    near = difflib.get_close_matches(name, names, 3)
+    return f'; did you mean {" or ".join(near)}?' if near else ''
+
+
+def _from_timm(name):
+    "A network of timm, with random weights, up to its last feature maps. Raises `WeightsError`."
+    timm = _timm(name)
+    if not timm.is_model(name):
+        raise WeightsError(
+            f"timm {timm.__version__} has no architecture '{name}'{_near(name, timm.list_models())}"
+        )
+    model = timm.create_model(name, pretrained=False, num_classes=0, global_pool='')
+    try:
+        maps = _probe(model, torch.zeros(1, 3, 96, 96))
+    except (AssertionError, RuntimeError):
+        maps = ()
+    channels = model.num_features, getattr(model, 'head_hidden_size', None)
+    if len(maps) != 4 or maps[1] not in channels:
+        raise WeightsError(
+            f"architecture 'timm:{name}' makes no feature maps of crops of any size; "
+            'take a convolutional network'
+        )
+    return model
+
+
+def _timm(name):
+    "The package timm, which is optional. Raises `WeightsError`."
+    try:
+        import timm
+    except ImportError:
+        raise WeightsError(
+            f"architecture 'timm:{name}' is one of the package timm, which is not installed: "
+            'pip install timm'
+        )
+    return timm
+
+
+def _probe(model, x):
+    "Shape of the output for `x` in evaluation mode."
+    was_training = model.training
+    with torch.inference_mode():
+        shape = model.eval()(x).shape
+    model.train(was_training)
+    return tuple(shape)
+
+
 @cache
 def _plan(architecture):
-    "The same without any numbers in it, for its names and shapes."
+    "A network without any numbers in it, for its names and shapes."
     with reproducible(0):
         return new_network(architecture).to('meta')
 
-# %% ../nbs/27_backbones.ipynb #c017
+# %% ../nbs/27_backbones.ipynb #c018
 def architecture_title(
     architecture: str,  # as 'resnet50'
 ) -> str:  # as 'ResNet-50'
-    "The name of an architecture as its authors write it, as far as torchvision tells."
+    "The name of an architecture as its authors write it, as far as torchvision knows it."
     if architecture.startswith('timm:'):
         return f'{architecture.removeprefix("timm:")} (timm)'
-    family = inspect.signature(
-        torchvision.models.get_model_builder(architecture)
-    ).return_annotation.__name__
+    builder = torchvision.models.get_model_builder(architecture)
+    family = inspect.signature(builder).return_annotation.__name__
     if not architecture.startswith(family.lower()):
         return architecture
     return f'{family}-{architecture[len(family) :].lstrip("_")}'
 
-# %% ../nbs/27_backbones.ipynb #c019
+# %% ../nbs/27_backbones.ipynb #c021
 class _Stages(fx.Tracer):
     "Follows a computation in which a `Sequential` counts as one step."
 
     def is_leaf_module(self, m, name):
+        "Whether the module `m` is one step."
         return isinstance(m, nn.Sequential) or super().is_leaf_module(m, name)
 
 
 def _averages(step, model):
     "Whether a step of `model` averages over places."
     if step.op == 'call_module':
-        return any(
-            isinstance(m, nn.AdaptiveAvgPool2d) for m in model.get_submodule(step.target).modules()
-        )
+        parts = model.get_submodule(step.target).modules()
+        return any(isinstance(m, nn.AdaptiveAvgPool2d) for m in parts)
+    function = getattr(step.target, '__name__', str(step.target))
     return step.op in ('call_function', 'call_method') and bool(
-        re.search('avg_pool|mean', getattr(step.target, '__name__', str(step.target)))
+        re.search('avg_pool|mean', function)
     )
 
 
 def _trunk(model, normalise, architecture):
-    "`normalise` and the steps of `model` in front of its last average over places, under their own names."
+    """`normalise` and the steps of `model` in front of its last average over places, under their
+    own names. Raises `WeightsError` if there is no such average."""
     graph = _Stages().trace(model.eval())
     averages = [n for n in graph.nodes if _averages(n, model)]
     if not averages:
         raise WeightsError(
-            f"architecture '{architecture}' has no feature maps that are averaged (a transformer?); take a convolutional network"
+            f"architecture '{architecture}' has no feature maps that are averaged "
+            '(a transformer?); take a convolutional network'
         )
     steps, maps = list(graph.nodes), averages[-1].args[0]
     for n in reversed(steps[steps.index(maps) + 1 :]):
@@ -268,11 +289,12 @@ def _trunk(model, normalise, architecture):
     steps[0].replace_all_uses_with(first, delete_user_cb=lambda n: n is not first)
     return fx.GraphModule(model, graph).train()
 
-# %% ../nbs/27_backbones.ipynb #c021
+# %% ../nbs/27_backbones.ipynb #c023
 def _random(architecture):
+    "A random initialisation of an architecture."
     if architecture == 'resnet50':
         raise WeightsError("backbone 'random:resnet50' is called 'random'")
-    _plan(architecture)  # is there such a one?
+    _plan(architecture)  # raises for an unknown one
     return replace(
         BACKBONES['random'],
         name=f'random:{architecture}',
@@ -287,33 +309,38 @@ def _torchvision(architecture):
         raise WeightsError("backbone 'imagenet:resnet50' is called 'imagenet'")
     if architecture.startswith('timm:'):
         raise WeightsError(
-            f'weights of timm have many lineages: fetch the file you mean, and name it with `weights add NAME FILE --architecture {architecture}`'
+            'weights of timm have many lineages: fetch the file you mean, and name it with '
+            f'`weights add NAME FILE --architecture {architecture}`'
         )
-    _plan(architecture)  # is there such a one?
+    _plan(architecture)  # raises for an unknown one
     w = torchvision.models.get_model_weights(architecture).DEFAULT
-    filename = w.url.rsplit('/', 1)[1]
     return Backbone(
         f'imagenet:{architecture}',
         f'ImageNet ({architecture_title(architecture)})',
-        filename=filename,
-        sha256=filename.rsplit('-', 1)[1].split('.')[0],
-        url=w.url,
         architecture=architecture,
         note=f'torchvision {w.name}',
-        **_IMAGENET
-        | dict(
-            mean=tuple(w.transforms().mean),
-            std=tuple(w.transforms().std),
-            source=w.meta.get('recipe', _IMAGENET['source']),
-        ),
+        **_IMAGENET | _as_published(w),
+    )
+
+
+def _as_published(w):
+    "File, normalisation and source of torchvision's weights `w`, as fields of a `Backbone`."
+    filename, transforms = w.url.rsplit('/', 1)[1], w.transforms()
+    return dict(
+        filename=filename,
+        sha256=filename.rsplit('-', 1)[1].split('.')[0],  # the first digits, by their convention
+        url=w.url,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+        source=w.meta.get('recipe', _IMAGENET['source']),
     )
 
 
 _ANY = dict(random=_random, imagenet=_torchvision)
 
-# %% ../nbs/27_backbones.ipynb #c022
+# %% ../nbs/27_backbones.ipynb #c024
 def get_backbone(
-    name: str,  # key in `PUBLISHED_BACKBONES`, one of your own, `random:ARCHITECTURE` or `imagenet:ARCHITECTURE`
+    name: str,  # in `BACKBONES`, one of your own, `random:ARCHITECTURE` or `imagenet:ARCHITECTURE`
     folder: str | Path | None = None,  # see `weights_folder`
 ) -> Backbone:
     "The backbone called `name`. Raises `WeightsError` that lists the known names."
@@ -326,28 +353,27 @@ def get_backbone(
     if name in own:
         return _own_backbone(own[name])
     raise WeightsError(
-        f"unknown backbone '{name}'; known are {', '.join([*BACKBONES, *own])}, random:ARCHITECTURE and imagenet:ARCHITECTURE"
+        f"unknown backbone '{name}'; known are {', '.join([*BACKBONES, *own])}, "
+        'random:ARCHITECTURE and imagenet:ARCHITECTURE'
     )
 
-# %% ../nbs/27_backbones.ipynb #c024
+# %% ../nbs/27_backbones.ipynb #c026
 def weights_folder(
     folder: str | Path | None = None,  # instead of the usual places
 ) -> Path:  # not necessarily there yet
-    "Where weight files are kept: `folder`, else `$OVF_DLR_WEIGHTS`, else `~/.cache/ovf_dlr/weights`."
-    return Path(
-        folder or os.environ.get('OVF_DLR_WEIGHTS') or Path.home() / '.cache/ovf_dlr/weights'
-    ).expanduser()
+    "Where weight files are: `folder`, else `$OVF_DLR_WEIGHTS`, else `~/.cache/ovf_dlr/weights`."
+    usual = os.environ.get('OVF_DLR_WEIGHTS') or Path.home() / '.cache/ovf_dlr/weights'
+    return Path(folder or usual).expanduser()
 
 
 def own_backbones(
     folder: str | Path | None = None,  # see `weights_folder`
 ) -> dict:  # {name: its card, a path}
     "The backbones that were added by hand."
-    return {
-        p.stem: p for p in sorted(weights_folder(folder).glob('*.json')) if p.stem not in BACKBONES
-    }
+    cards = sorted(weights_folder(folder).glob('*.json'))
+    return {p.stem: p for p in cards if p.stem not in BACKBONES}
 
-# %% ../nbs/27_backbones.ipynb #c025
+# %% ../nbs/27_backbones.ipynb #c027
 _CARD = ('ovf_dlr.weights', 1)
 _BINDING = ('name', 'title', 'lineage', 'mean', 'std', 'licence', 'keras', 'architecture')
 
@@ -363,13 +389,14 @@ def _read_json(card):
     kind = (d.get('kind'), d.get('version')) if isinstance(d, dict) else type(d).__name__
     if kind != _CARD:
         raise WeightsError(
-            f"'{card}' is no card of weights that this version can read, but {kind}; does it belong in this folder?"
+            f"'{card}' is no card of weights that this version can read, but {kind}; "
+            'does it belong in this folder?'
         )
     return d
 
 
 def _own_backbone(card):
-    "The backbone that a card in the weights folder speaks of."
+    "The backbone that a card in the weights folder describes."
     d = _read_json(card)
     return Backbone(
         **{k: tuple(d[k]) if k in ('mean', 'std') else d[k] for k in _BINDING},
@@ -378,9 +405,9 @@ def _own_backbone(card):
         own=True,
     )
 
-# %% ../nbs/27_backbones.ipynb #c028
+# %% ../nbs/27_backbones.ipynb #c032
 class Normalise(nn.Module):
-    "Grey crops (n, H, W) in [0, 1] to three equal channels, normalised as the backbone was trained."
+    "Grey crops (n, H, W) in [0, 1] to three equal channels, normalised as the backbone expects it."
 
     def __init__(self, mean, std):
         super().__init__()
@@ -388,19 +415,22 @@ class Normalise(nn.Module):
         self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, x):
+        "(n, H, W) to (n, 3, H, W)."
         return ((x[:, None] - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
-# %% ../nbs/27_backbones.ipynb #c029
-def new_body(b, seed=0):
+# %% ../nbs/27_backbones.ipynb #c033
+def new_body(
+    b: Backbone,  # from `get_backbone`
+    seed: int = 0,  # of its random numbers, to which the backbone's offset is added
+) -> nn.Module:  # grey crops (n, H, W) in [0, 1] -> feature maps (n, C, h, w)
     "The body of `b` at its random initial state, in the geometry of its lineage."
     with reproducible(b.offset + seed):
         model = new_network(b.architecture)
     normalise = Normalise(b.mean, b.std)
-    body = (
-        nn.Sequential(OrderedDict(normalise=normalise, net=model))
-        if b.architecture.startswith('timm:')
-        else _trunk(model, normalise, b.architecture)
-    )
+    if b.architecture.startswith('timm:'):
+        body = nn.Sequential(OrderedDict(normalise=normalise, net=model))
+    else:
+        body = _trunk(model, normalise, b.architecture)
     if b.keras:
         _keras_geometry(body)
     return body.to(memory_format=torch.channels_last)
@@ -412,9 +442,10 @@ def body_channels(
     "Number of its last feature maps, which is the number of features of a vertebra."
     return _probe(body, torch.zeros(1, 96, 96))[1]
 
-# %% ../nbs/27_backbones.ipynb #c030
+
 def _keras_geometry(body):
-    "Move each stage's stride from the 3x3 to the first 1x1 convolution and set Keras's epsilon, in place."
+    """Move each stage's stride from the 3x3 to the first 1x1 convolution, and set Keras's epsilon,
+    in place."""
     for stage in (body.layer2, body.layer3, body.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     for m in body.modules():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARTS', 'plot_learning_rates', 'stages', 'plot_architecture', 'plot_history', 'plot_scores']
 
-# %% ../nbs/32_network_figures.ipynb #c003
+# %% ../nbs/32_network_figures.ipynb #c004
 import numpy as np
 import pandas as pd
 import torch
@@ -17,110 +17,120 @@ from .backbones import architecture_title
 from .training import N_CLASSES, Training
 from .transfer import Network
 
-# %% ../nbs/32_network_figures.ipynb #c011
+# %% ../nbs/32_network_figures.ipynb #c010
 def plot_learning_rates(
     table: pd.DataFrame,  # from `learning_rates`
-    settings: Training = Training(),  # whose learning rate is marked
+    settings: Training = Training(),  # its learning rate is marked
     ax=None,  # matplotlib axes
 ):
-    "Loss against the learning rate of the task part, with the rate in use and the one that fastai's valley rule suggests."
+    """Loss against the learning rate of the task part, with the rate in use and the one that
+    fastai's valley rule suggests."""
     ax = ax or plt.subplots()[1]
     ax.plot(table.lr, table.loss, '.', color='C6', ms=3, alpha=0.5, label='each batch')
     ax.plot(table.lr, table.smooth, color='C6', label='smoothed')
     suggested = valley(table.lr.tolist(), table.smooth.tolist(), len(table))[0]
-    for lr, text, look in ((settings.lr, 'in use', '-'), (suggested, 'suggested', ':')):
-        ax.axvline(lr, color='C3', ls=look, lw=1, label=f'{text}: {lr:.1g}')
-    ax.set(
-        xscale='log',
-        xlabel='learning rate of the task part',
-        ylabel='loss',
-        ylim=(0, 3 * table.smooth.min() + 1),
-        title='How fast to learn',
-    )
+    for lr, text, style in ((settings.lr, 'in use', '-'), (suggested, 'suggested', ':')):
+        ax.axvline(lr, color='C3', ls=style, lw=1, label=f'{text}: {lr:.1g}')
+    ax.set(xscale='log', xlabel='learning rate of the task part', ylabel='loss')
+    ax.set(ylim=(0, 3 * table.smooth.min() + 1), title='How fast to learn')
     ax.legend()
     return ax
 
-# %% ../nbs/32_network_figures.ipynb #c015
+# %% ../nbs/32_network_figures.ipynb #c014
+def _size(module):
+    "Number of parameters."
+    return sum(p.numel() for p in module.parameters())
+
+
 def _layers(body):
-    "{name: module} of the layers in the order of the network; what holds nearly all of it is opened."
-    inner = dict(body.named_children())
-    size = lambda m: sum(p.numel() for p in m.parameters())
-    while (
-        len(
-            big := [
-                k for k, m in inner.items() if size(m) > 0.9 * size(body) and list(m.children())
-            ]
-        )
-        == 1
-    ):
-        inner = {
-            name: m
-            for k, v in inner.items()
-            for name, m in (v.named_children() if k == big[0] else [(k, v)])
-        }
-    return {k: m for k, m in inner.items() if k != 'normalise'}
+    "{name: module} of the layers in order; a layer that holds nearly all of `body` is opened."
+    layers = dict(body.named_children())
+    while len(large := _large(layers, body)) == 1:
+        layers = _opened(layers, large[0])
+    return {k: m for k, m in layers.items() if k != 'normalise'}
+
+
+def _large(layers, body):
+    "Names of the layers that hold more than nine tenths of `body` and can be opened."
+    nearly_all = 0.9 * _size(body)
+    return [k for k, m in layers.items() if _size(m) > nearly_all and list(m.children())]
+
+
+def _opened(layers, name):
+    "`layers` with the layer `name` replaced by its own layers."
+    opened = {}
+    for k, m in layers.items():
+        opened.update(m.named_children() if k == name else [(k, m)])
+    return opened
 
 
 def _contents(module):
     "What a layer is, or which blocks it holds and how many of each."
     blocks = pd.Series([type(m).__name__.lstrip('_') for m in module.children()], dtype=object)
-    return ', '.join(
-        f'{n} {k}' if n > 1 else k for k, n in blocks.value_counts(sort=False).items()
-    ) or type(module).__name__.lstrip('_')
+    counts = blocks.value_counts(sort=False).items()
+    inside = ', '.join(f'{n} {k}' if n > 1 else k for k, n in counts)
+    return inside or type(module).__name__.lstrip('_')
 
-# %% ../nbs/32_network_figures.ipynb #c016
+# %% ../nbs/32_network_figures.ipynb #c015
 def stages(
     model: Network | nn.Module,  # a fine-tuned network, or the body of one
     size: int = 224,  # pixels across the crop
 ) -> pd.DataFrame:  # a row per stage: name, contents, channels, height, width, parameters, part
     "What a network is made of, as it reports itself when a crop passes through."
     network = getattr(model, 'model', model)
-    body, seen = getattr(network, 'body', network), []
-    hooks = [
-        m.register_forward_hook(lambda m, _, out, k=k: seen.append((k, m, tuple(out.shape[1:]))))
-        for k, m in _layers(body).items()
-    ]
-    was = body.training
+    body = getattr(network, 'body', network)
+    rows = _stages_of_body(body, size)
+    rows.append(_stage('pool', 'average, flatten', (rows[-1]['shape'][0], 1, 1), 0, 'features'))
+    if network is not body:
+        parameters = _size(network.head)
+        rows.append(_stage('head', 'dropout, linear', (N_CLASSES, 1, 1), parameters, 'task'))
+    table = pd.DataFrame(rows)
+    table[['channels', 'height', 'width']] = table.pop('shape').tolist()
+    return table
+
+
+def _stages_of_body(body, size):
+    "The crop, and the layers of `body`; those that pass on maps of one shape are one stage."
+    rows = [_stage('crop', 'input', (1, size, size), 0, 'input')]
+    for name, module, shape in _passed_on(body, size):
+        if rows[-1]['shape'] == shape:
+            _join(rows[-1], name, module)
+        else:
+            rows.append(_stage(name, _contents(module), shape, _size(module), 'backbone'))
+    return rows
+
+
+def _stage(name, contents, shape, parameters, part):
+    "One row of `stages`; `shape` is (channels, height, width)."
+    return dict(name=name, contents=contents, shape=shape, parameters=parameters, part=part)
+
+
+def _join(stage, name, module):
+    "Add a layer to the stage that it belongs to."
+    stage['name'] += f', {name}'
+    stage['contents'] += f', {_contents(module)}'
+    stage['parameters'] += _size(module)
+
+
+def _passed_on(body, size):
+    "(name, module, shape of its maps) of each layer as a crop of zeros passes through `body`."
+    seen, was_training = [], body.training
+    hooks = [_watch(name, module, seen) for name, module in _layers(body).items()]
     try:
         with torch.inference_mode():
             body.eval()(torch.zeros(1, size, size))
     finally:
-        body.train(was)
-        for h in hooks:
-            h.remove()
-    rows = [dict(name='crop', contents='input', shape=(1, size, size), parameters=0, part='input')]
-    for name, m, shape in (s for s in seen if len(s[2]) == 3):
-        n = sum(p.numel() for p in m.parameters())
-        if rows[-1]['shape'] == shape:
-            rows[-1]['name'] += f', {name}'
-            rows[-1]['contents'] += f', {_contents(m)}'
-            rows[-1]['parameters'] += n
-        else:
-            rows.append(
-                dict(name=name, contents=_contents(m), shape=shape, parameters=n, part='backbone')
-            )
-    rows.append(
-        dict(
-            name='pool',
-            contents='average, flatten',
-            shape=(rows[-1]['shape'][0], 1, 1),
-            parameters=0,
-            part='features',
-        )
+        body.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return [s for s in seen if len(s[2]) == 3]
+
+
+def _watch(name, module, seen):
+    "Let a layer add what it passes on to `seen`."
+    return module.register_forward_hook(
+        lambda m, _, maps: seen.append((name, m, tuple(maps.shape[1:])))
     )
-    if network is not body:
-        rows.append(
-            dict(
-                name='head',
-                contents='dropout, linear',
-                shape=(N_CLASSES, 1, 1),
-                parameters=sum(p.numel() for p in network.head.parameters()),
-                part='task',
-            )
-        )
-    table = pd.DataFrame(rows)
-    table[['channels', 'height', 'width']] = table.pop('shape').tolist()
-    return table
 
 # %% ../nbs/32_network_figures.ipynb #c019
 PARTS = dict(
@@ -129,6 +139,7 @@ PARTS = dict(
     features=('C1', 'features taken here: the average of each map'),
     task=('C2', 'task part'),
 )
+_ARROW = dict(arrowstyle='-|>', lw=0.7, color='.3', shrinkA=0, shrinkB=0, mutation_scale=6)
 
 
 def plot_architecture(
@@ -136,73 +147,51 @@ def plot_architecture(
     size: int = 224,  # pixels across the crop
     ax=None,  # matplotlib axes
 ):
-    "The stages of a network, drawn from itself: height is the side of the maps, width grows with their number; beneath it shape, parameters and content."
+    "The stages of a network as blocks in a row, drawn from what the network reports of itself."
     table, ax = stages(model, size), ax or plt.subplots(figsize=(7, 2.8))[1]
     wide = 0.05 + 0.05 * np.log2(table.channels)
-    for i, r in enumerate(table.itertuples()):
-        _block(ax, i, 0.12 + 1.1 * (r.height / size) ** 0.5, wide[i], PARTS[r.part][0])
-        ax.text(i, 0.85, _stacked(r.name, 3), ha='center', va='bottom', fontsize=6)
-        ax.text(
-            i,
-            -0.8,
-            f'{r.channels:,}'
-            + (f'\n{r.height} × {r.width}' if r.part in ('input', 'backbone') else '\n')
-            + f'\n{_parameters(r.parameters)}',
-            ha='center',
-            va='top',
-            fontsize=6.5,
-        )
-        ax.text(i, -1.32, _stacked(r.contents), ha='center', va='top', fontsize=5.5, color='.35')
+    for i, stage in enumerate(table.itertuples()):
+        _block(ax, i, 0.12 + 1.1 * (stage.height / size) ** 0.5, wide[i], PARTS[stage.part][0])
+        _captions(ax, i, stage)
         if i:
-            ax.annotate(
-                '',
-                (i - wide[i] / 2 - 0.03, 0),
-                (i - 1 + wide[i - 1] / 2 + 0.1, 0),
-                arrowprops=dict(
-                    arrowstyle='-|>', lw=0.7, color='.3', shrinkA=0, shrinkB=0, mutation_scale=6
-                ),
-            )
-    for y, what in ((-0.8, 'maps\nsize\nparameters'), (-1.32, 'made of')):
-        ax.text(-0.62, y, what, ha='right', va='top', fontsize=6.5 if y > -1 else 5.5, color='.35')
+            start, end = i - 1 + wide[i - 1] / 2 + 0.1, i - wide[i] / 2 - 0.03
+            ax.annotate('', (end, 0), (start, 0), arrowprops=_ARROW)
+    _legend_of_parts(ax, table)
+    ax.set(xlim=(-1.4, len(table) - 0.5), ylim=(-1.8, 1.35), title=_summary(model, table))
+    ax.set_axis_off()
+    return ax
+
+# %% ../nbs/32_network_figures.ipynb #c020
+def _captions(ax, i, stage):
+    "The name of a stage above its block; its shape, its parameters and its content below."
+    maps = f'{stage.height} × {stage.width}' if stage.part in ('input', 'backbone') else ''
+    numbers = f'{stage.channels:,}\n{maps}\n{_parameters(stage.parameters)}'
+    ax.text(i, 0.85, _stacked(stage.name, 3), ha='center', va='bottom', fontsize=6)
+    ax.text(i, -0.8, numbers, ha='center', va='top', fontsize=6.5)
+    ax.text(i, -1.32, _stacked(stage.contents), ha='center', va='top', fontsize=5.5, color='.35')
+
+
+def _legend_of_parts(ax, table):
+    "What the captions are, at the left, and what the colours are, beneath."
+    for y, text, size in ((-0.8, 'maps\nsize\nparameters', 6.5), (-1.32, 'made of', 5.5)):
+        ax.text(-0.62, y, text, ha='right', va='top', fontsize=size, color='.35')
     for part in table.part.unique():
         ax.bar([0], [0], color=PARTS[part][0], label=PARTS[part][1])
     ax.legend(
         loc='upper center', bbox_to_anchor=(0.5, 0.02), ncols=4, handlelength=1, columnspacing=1.2
     )
-    ax.set(
-        xlim=(-1.4, len(table) - 0.5),
-        ylim=(-1.8, 1.35),
-        title=f'{_name_of(model)}: {table.parameters.sum() / 1e6:.1f} million parameters, {table.channels[table.part == "features"].iloc[0]:,} features',
-    )
-    ax.set_axis_off()
-    return ax
 
-# %% ../nbs/32_network_figures.ipynb #c020
+
 def _block(ax, x, high, wide, colour):
     "A cuboid around (x, 0), its depth drawn aslant."
-    slant = 0.12 * high
-    for polygon, shade in (
-        ([(-wide, -high / 2), (wide, -high / 2), (wide, high / 2), (-wide, high / 2)], 0.75),
-        (
-            [
-                (-wide, high / 2),
-                (wide, high / 2),
-                (wide + slant, high / 2 + slant),
-                (-wide + slant, high / 2 + slant),
-            ],
-            0.45,
-        ),
-        (
-            [
-                (wide, -high / 2),
-                (wide + slant, -high / 2 + slant),
-                (wide + slant, high / 2 + slant),
-                (wide, high / 2),
-            ],
-            0.95,
-        ),
-    ):
-        ax.fill(*(np.array(polygon) * [0.5, 1] + [x, 0]).T, fc=colour, alpha=shade, ec='w', lw=0.5)
+    top, back = high / 2, 0.12 * high
+    left, right = np.array([(-wide, -top), (-wide, top)]), np.array([(wide, -top), (wide, top)])
+    front = [left[0], right[0], right[1], left[1]]
+    lid = [left[1], right[1], right[1] + back, left[1] + back]
+    side = [right[0], right[0] + back, right[1] + back, right[1]]
+    for polygon, shade in ((front, 0.75), (lid, 0.45), (side, 0.95)):
+        corners = np.array(polygon) * [0.5, 1] + [x, 0]
+        ax.fill(*corners.T, fc=colour, alpha=shade, ec='w', lw=0.5)
 
 
 def _parameters(n):
@@ -213,15 +202,17 @@ def _parameters(n):
 def _stacked(words, most=4):
     "Words at commas on lines of their own; what does not fit is counted."
     lines = words.split(', ')
-    return '\n'.join(
-        lines if len(lines) <= most else [*lines[: most - 1], f'+ {len(lines) - most + 1} more']
-    )
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f'+ {len(lines) - most + 1} more']
+    return '\n'.join(lines)
 
 
-def _name_of(model):
-    return (
-        architecture_title(model.card['architecture']) if isinstance(model, Network) else 'Network'
-    )
+def _summary(model, table):
+    "Name and size of a network, for a title."
+    known = isinstance(model, Network)
+    name = architecture_title(model.card['architecture']) if known else 'Network'
+    features = table.channels[table.part == 'features'].iloc[0]
+    return f'{name}: {table.parameters.sum() / 1e6:.1f} million parameters, {features:,} features'
 
 # %% ../nbs/32_network_figures.ipynb #c023
 def _loss_of_chance(settings):
@@ -230,14 +221,12 @@ def _loss_of_chance(settings):
 
 
 def _over_epochs(network, ax):
-    "Whole epochs along the axis, with a line at the one that was kept, if one was chosen."
-    card = network.card
+    "Epochs along the axis, in whole numbers, with a line at the one that was kept, if any."
+    kept = network.card['kept_epoch']
     ax.set(xlabel='epoch', xlim=(0.5, max(1, len(network.history)) + 0.5))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    if card['kept_epoch']:
-        ax.axvline(
-            card['kept_epoch'], color='C7', lw=0.8, label=f'epoch kept: {card["kept_epoch"]}'
-        )
+    if kept:
+        ax.axvline(kept, color='C7', lw=0.8, label=f'epoch kept: {kept}')
 
 # %% ../nbs/32_network_figures.ipynb #c024
 def plot_history(
@@ -249,26 +238,13 @@ def plot_history(
     h, card = network.history, network.card
     ax.plot(h.epoch, h.train_loss, 'o-', color='C6', label=f'training (n={card["n"]})')
     if 'valid_loss' in h:
-        ax.plot(
-            h.epoch,
-            h.valid_loss,
-            's--',
-            color='C3',
-            label=f'{"chooses the epoch" if card["kept_epoch"] else "validation"} (n={card["n_valid"]})',
-        )
-    ax.axhline(
-        _loss_of_chance(card['settings']),
-        color='C7',
-        lw=0.6,
-        ls=':',
-        label='all classes equally likely',
-    )
+        use = 'chooses the epoch' if card['kept_epoch'] else 'validation'
+        ax.plot(h.epoch, h.valid_loss, 's--', color='C3', label=f'{use} (n={card["n_valid"]})')
+    chance = _loss_of_chance(card['settings'])
+    ax.axhline(chance, color='C7', lw=0.6, ls=':', label='all classes equally likely')
     _over_epochs(network, ax)
-    ax.set(
-        ylabel='focal loss' if card['settings']['focal_gamma'] else 'cross-entropy',
-        ylim=(0, None),
-        title=f'Fine-tuning from {card["title"]}',
-    )
+    loss = 'focal loss' if card['settings']['focal_gamma'] else 'cross-entropy'
+    ax.set(ylabel=loss, ylim=(0, None), title=f'Fine-tuning from {card["title"]}')
     ax.legend()
     return ax
 
@@ -277,22 +253,17 @@ def plot_scores(
     network: Network,
     ax=None,  # matplotlib axes
 ):
-    "Macro AUC and accuracy on the validation rows by epoch. Raises `ValueError` if the training had none."
-    h = network.history
+    """Macro AUC and accuracy on the validation rows by epoch. Raises `ValueError` if the training
+    had none."""
+    h, card = network.history, network.card
     if 'valid_auc' not in h:
         raise ValueError('this training had no validation rows: give `fine_tune` some as `valid`')
     ax = ax or plt.subplots()[1]
-    for column, look, label in (
-        ('valid_auc', 's-', 'macro AUC'),
-        ('valid_accuracy', 'o--', 'accuracy'),
-    ):
-        ax.plot(h.epoch, h[column], look, label=label)
+    ax.plot(h.epoch, h.valid_auc, 's-', label='macro AUC')
+    ax.plot(h.epoch, h.valid_accuracy, 'o--', label='accuracy')
     ax.axhline(0.5, color='C7', lw=0.6, ls=':', label='AUC of chance')
     _over_epochs(network, ax)
-    ax.set(
-        ylabel=f'{"rows that choose the epoch" if network.card["kept_epoch"] else "validation rows"} (n={network.card["n_valid"]})',
-        ylim=(0, 1),
-        title='The network alone',
-    )
+    use = 'rows that choose the epoch' if card['kept_epoch'] else 'validation rows'
+    ax.set(ylabel=f'{use} (n={card["n_valid"]})', ylim=(0, 1), title='The network alone')
     ax.legend()
     return ax

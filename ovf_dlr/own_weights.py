@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['add_weights', 'verify_weights', 'list_weights']
 
-# %% ../nbs/29_own_weights.ipynb #c003
+# %% ../nbs/29_own_weights.ipynb #c004
 import json
 import re
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from ovf_dlr.backbones import (
     own_backbones,
     weights_folder,
 )
-from .files import write_whole
+from .files import atomic_write
 from ovf_dlr.weights import (
     _check_own,
     _given_weights,
@@ -43,8 +42,10 @@ def _triple(values, what):
     "One number for all channels, or one for each, as three. Raises `WeightsError`."
     if values is None or np.size(values) not in (1, 3):
         raise WeightsError(
-            f'{what} of the grey levels, as a fraction of the full scale, is {"missing" if values is None else values}; give one number or three, as the network was trained '
-            f"(torchvision's networks: 0.485,0.456,0.406 and 0.229,0.224,0.225; levels of -1 to 1: 0.5 and 0.5)"
+            f'{what} of the grey levels, as a fraction of the full scale, is '
+            f'{"missing" if values is None else values}; give one number or three, as the network '
+            "was trained (torchvision's networks: 0.485,0.456,0.406 and 0.229,0.224,0.225; "
+            'levels of -1 to 1: 0.5 and 0.5)'
         )
     out = tuple(float(v) for v in np.broadcast_to(values, 3))
     if not np.isfinite(out).all() or what.endswith('deviation') and min(out) <= 0:
@@ -54,18 +55,18 @@ def _triple(values, what):
 
 def _check_name(name, folder):
     "Raise unless `name` can be that of a new backbone, of its files, and of the folder of a run."
-    if (
-        not re.fullmatch(r'[a-z0-9][a-z0-9._-]{0,62}[a-z0-9]', name)
-        or name.startswith(('random', 'imagenet'))
-        or name in ('cohort', 'comparison')
-    ):
+    allowed = re.fullmatch(r'[a-z0-9][a-z0-9._-]{0,62}[a-z0-9]', name)
+    taken = name.startswith(('random', 'imagenet')) or name in ('cohort', 'comparison')
+    if not allowed or taken:
         raise WeightsError(
-            f"'{name}' cannot be the name of a backbone: take 2 to 64 small letters, digits, '.', '-' or '_', beginning and ending with a letter or digit; "
-            'names in random or imagenet, and cohort and comparison, have a meaning already'
+            f"'{name}' cannot be the name of a backbone: take 2 to 64 small letters, digits, '.', "
+            "'-' or '_', beginning and ending with a letter or digit; names in random or "
+            'imagenet, and cohort and comparison, have a meaning already'
         )
     if name in own_backbones(folder):
         raise WeightsError(
-            f"there is a backbone '{name}' already; take another name, or delete {folder / name}.json and {name}.safetensors first"
+            f"there is a backbone '{name}' already; take another name, or delete "
+            f'{folder / name}.json and {name}.safetensors first'
         )
 
 
@@ -73,20 +74,26 @@ def _add_published(b, path, folder):
     "Copy the published file of `b` to where it will be found."
     _given_weights(b, path)
     weights_format(path)  # a page or a pointer is named as what it is
-    digest, known = weights_sha256(path), _published(weights_sha256(path))
-    if not digest.startswith(b.sha256):
-        raise WeightsError(
-            f"weights '{path}' (SHA-256 {digest[:8]}) are "
-            + (
-                f"those of backbone '{known}', not of '{b.name}'"
-                if known
-                else f"not the published file of backbone '{b.name}' ({b.sha256[:8]}); if you know what they are, add them under a name of their own"
-            )
-        )
+    _check_published(b, path)
     read_weights(path, b.architecture)
     if not (folder / b.filename).exists():
-        write_whole(folder / b.filename, partial(shutil.copyfile, path))
+        with atomic_write(folder / b.filename) as new:
+            shutil.copyfile(path, new)
     return folder / b.filename
+
+
+def _check_published(b, path):
+    "Raise unless the file is the published one of `b`."
+    digest = weights_sha256(path)
+    if digest.startswith(b.sha256):
+        return
+    known, what = _published(digest), f"weights '{path}' (SHA-256 {digest[:8]}) are "
+    if known:
+        raise WeightsError(f"{what}those of backbone '{known}', not of '{b.name}'")
+    raise WeightsError(
+        f"{what}not the published file of backbone '{b.name}' ({b.sha256[:8]}); "
+        'if you know what they are, add them under a name of their own'
+    )
 
 # %% ../nbs/29_own_weights.ipynb #c008
 def add_weights(
@@ -99,25 +106,16 @@ def add_weights(
     licence: str = 'not stated',
     folder: str | Path | None = None,  # see `weights_folder`
 ) -> Path:  # the file in the weights folder
-    "Make a file the weights of the backbone `name`. Raises `WeightsError`, and leaves nothing behind then."
-    path, folder = Path(path).expanduser(), weights_folder(folder)
-    if not path.is_file():
-        raise WeightsError(
-            f"weights '{path}' are a folder; give the file in it"
-            if path.is_dir()
-            else f"there is no weight file '{path}'"
-        )
+    """Make a file the weights of the backbone `name`. Raises `WeightsError`, and leaves nothing
+    behind then."""
+    path, folder = _existing_file(path), weights_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if name in BACKBONES or ':' in name:
         return _add_published(get_backbone(name, folder), path, folder)
     _check_name(name, folder)
-    state, digest = read_weights(path, architecture), weights_sha256(path)
-    if known := _published(digest):
-        raise WeightsError(
-            f"weights '{path}' are the published file of backbone '{known}', whose normalisation is known: add them as {known}"
-        )
+    state, digest = read_weights(path, architecture), _unpublished(path)
     card = dict(
-        zip(('kind', 'version'), _CARD),
+        zip(('kind', 'version'), _CARD, strict=True),
         name=name,
         title=name,
         architecture=architecture,
@@ -131,103 +129,98 @@ def add_weights(
     )
     return _write_own(folder, card, state)
 
+
+def _existing_file(path):
+    "`path`, if there is a file. Raises `WeightsError`."
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise WeightsError(f"weights '{path}' are a folder; give the file in it")
+    if not path.is_file():
+        raise WeightsError(f"there is no weight file '{path}'")
+    return path
+
+
+def _unpublished(path):
+    "SHA-256 of a file. Raises `WeightsError` if it is the published file of a backbone."
+    digest = weights_sha256(path)
+    if known := _published(digest):
+        raise WeightsError(
+            f"weights '{path}' are the published file of backbone '{known}', "
+            f'whose normalisation is known: add them as {known}'
+        )
+    return digest
+
 # %% ../nbs/29_own_weights.ipynb #c009
 def _write_own(folder, card, state):
     "Tensors first, then the card that makes them a backbone."
-    tensors = folder / f'{card["name"]}.safetensors'
-    write_whole(
-        tensors,
-        partial(
-            save_file,
-            {k: v.clone().contiguous() for k, v in state.items()},
-            metadata=dict(card=json.dumps(card)),
-        ),
-    )
+    path = folder / f'{card["name"]}.safetensors'
+    tensors = {k: v.clone().contiguous() for k, v in state.items()}
+    with atomic_write(path) as new:
+        save_file(tensors, new, metadata=dict(card=json.dumps(card)))
+    card = card | dict(sha256=weights_sha256(path))
     try:
-        write_whole(
-            folder / f'{card["name"]}.json',
-            lambda p: p.write_text(
-                json.dumps(card | dict(sha256=weights_sha256(tensors)), indent=1)
-            ),
-        )
+        with atomic_write(path.with_name(f'{card["name"]}.json')) as new:
+            new.write_text(json.dumps(card, indent=1))
     except OSError:
-        tensors.unlink()
+        path.unlink()
         raise
-    return tensors
+    return path
 
-# %% ../nbs/29_own_weights.ipynb #c013
+# %% ../nbs/29_own_weights.ipynb #c014
 def verify_weights(
     name: str | Path,  # a backbone, or a weight file
     architecture: str = 'resnet50',  # of a file that no backbone knows
     folder: str | Path | None = None,  # see `weights_folder`
 ) -> str:  # what it is, in a sentence
-    "Read weights again, whole, and hold them against their SHA-256 and every check. Raises `WeightsError`."
+    """Read weights again, all of them, and compare them with their SHA-256 and every check. Raises
+    `WeightsError`."""
     folder = weights_folder(folder)
     if Path(name).is_file():
         return _verify_file(Path(name), architecture, folder)
     b = get_backbone(str(name), folder)
     if not b.pretrained:
         return f'{b.name}: random, there is nothing to verify'
-    path = find_weights(b.name, folder=folder, download=False)
+    return _verify_backbone(b, find_weights(b.name, folder=folder, download=False))
+
+
+def _verify_backbone(b, path):
+    "What the file of a backbone is, once every check is passed."
     if not (digest := weights_sha256(path)).startswith(b.sha256):
         weights_format(path)
         raise WeightsError(
-            f"weights '{path}' (SHA-256 {digest[:8]}) are not the {'file that was added' if b.own else 'published file'} of backbone '{b.name}' ({b.sha256[:8]}); fetch or add them again"
+            f"weights '{path}' (SHA-256 {digest[:8]}) are not the "
+            f"{'file that was added' if b.own else 'published file'} of backbone '{b.name}' "
+            f'({b.sha256[:8]}); fetch or add them again'
         )
     if b.own:
         _check_own(b, path)
-    return f'{b.name}: {path}, SHA-256 {digest[:8]} as {"on its card" if b.own else "published"}, all {len(read_weights(path, b.architecture))} tensors whole'
+    n, source = len(read_weights(path, b.architecture)), 'on its card' if b.own else 'published'
+    return f'{b.name}: {path}, SHA-256 {digest[:8]} as {source}, all {n} tensors whole'
 
-# %% ../nbs/29_own_weights.ipynb #c014
+# %% ../nbs/29_own_weights.ipynb #c015
 def _verify_file(path, architecture, folder):
     "What a file is, known to a backbone or not."
     weights_format(path)
     digest, own = weights_sha256(path), [_own_backbone(c) for c in own_backbones(folder).values()]
-    b = next(
-        (b for b in [*BACKBONES.values(), *own] if b.sha256 and digest.startswith(b.sha256)), None
-    )
-    n = len(read_weights(path, b.architecture if b else architecture))
-    what = (
-        f"the {'file' if b.own else 'published file'} of backbone '{b.name}'"
-        if b
-        else f'a trained {architecture_title(architecture)} that is published nowhere we know: where it comes from is yours to say'
-    )
+    known = [b for b in [*BACKBONES.values(), *own] if b.sha256 and digest.startswith(b.sha256)]
+    n = len(read_weights(path, known[0].architecture if known else architecture))
+    what = _known_as(known[0]) if known else _unknown(architecture)
     return f'{path}: {what}, SHA-256 {digest[:8]}, all {n} tensors whole'
 
 
-def _row(b, folder):
-    "The line of one backbone in the table."
-    path = _on_disk(b, folder) if b.pretrained else None
-    at = (
-        'needs none'
-        if not b.pretrained
-        else str(path)
-        if path
-        else 'not here: '
-        + (
-            'downloaded when needed'
-            if b.url
-            else f'by hand, from {b.source}'
-            if b.source
-            else 'gone'
-        )
-    )
-    if not path:
-        verified = '-'
-    else:
-        verified = 'yes' if weights_sha256(path).startswith(b.sha256) else 'no'
-    return dict(
-        name=b.name,
-        architecture=b.architecture,
-        lineage=b.lineage,
-        mean=' '.join(f'{v:.3g}' for v in b.mean),
-        std=' '.join(f'{v:.3g}' for v in b.std),
-        licence=b.licence or '-',
-        file=at,
-        verified=verified,
+def _known_as(b):
+    "What the file of a backbone is called."
+    return f"the {'file' if b.own else 'published file'} of backbone '{b.name}'"
+
+
+def _unknown(architecture):
+    "What a file is called that belongs to no backbone."
+    title = architecture_title(architecture)
+    return (
+        f'a trained {title} that is published nowhere we know: where it comes from is yours to say'
     )
 
-# %% ../nbs/29_own_weights.ipynb #c015
+# %% ../nbs/29_own_weights.ipynb #c016
 def list_weights(
     folder: str | Path | None = None,  # see `weights_folder`
 ) -> pd.DataFrame:  # a row per backbone; `verified`: whether the file's SHA-256 is the right one
@@ -241,3 +234,36 @@ def list_weights(
         except WeightsError as e:
             rows.append(dict(name=name, file=str(e), verified='no'))
     return pd.DataFrame(rows).set_index('name').fillna('')
+
+
+def _row(b, folder):
+    "The line of one backbone in the table."
+    path = _on_disk(b, folder) if b.pretrained else None
+    return dict(
+        name=b.name,
+        architecture=b.architecture,
+        lineage=b.lineage,
+        mean=' '.join(f'{v:.3g}' for v in b.mean),
+        std=' '.join(f'{v:.3g}' for v in b.std),
+        licence=b.licence or '-',
+        file=_place(b, path),
+        verified=_verified(b, path),
+    )
+
+
+def _place(b, path):
+    "Where the file of a backbone is, or how it is to be had."
+    if not b.pretrained:
+        return 'needs none'
+    if path:
+        return str(path)
+    if b.url:
+        return 'not here: downloaded when needed'
+    return f'not here: by hand, from {b.source}' if b.source else 'not here: gone'
+
+
+def _verified(b, path):
+    "Whether the file at `path` is the right one, as a word; '-' without a file."
+    if not path:
+        return '-'
+    return 'yes' if weights_sha256(path).startswith(b.sha256) else 'no'

@@ -24,7 +24,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from ovf_dlr import transfer, weights
+from ovf_dlr import own_weights, transfer, weights
 from ovf_dlr.attention import activation_map
 from ovf_dlr.backbones import (
     BACKBONES,
@@ -655,9 +655,9 @@ def test_a_full_disk_leaves_nothing_half_written(home, saved, eighteen, monkeypa
 
     file = saved(eighteen, 'mine.pth')
     if breaks == 'save_file':
-        monkeypatch.setattr(weights, 'save_file', full)
+        monkeypatch.setattr(own_weights, 'save_file', full)
     else:
-        monkeypatch.setattr(weights.Path, 'write_text', full)
+        monkeypatch.setattr(own_weights.Path, 'write_text', full)
     with pytest.raises(OSError, match='no space'):
         add_weights('mine', file, 'resnet18', mean=0.5, std=0.5)
     assert not list(home.iterdir())
