@@ -7,8 +7,8 @@
 The peers are glmnet (as glmstar), celer and skglm. Each contestant is a process of its own with one
 thread, gets the same standardised features and the same penalties down to a twentieth of the
 largest, and is timed in seconds of processor time, so that other work on the machine counts little;
-the first call, which compiles, is shown beside the median. Two numbers show how exact a path is: how
-far its objective is above the lowest that any contestant reached (the largest difference over
+the first call, which compiles, is shown beside the median. Two numbers show how exact a path is:
+how far its objective is above the lowest that any contestant reached (the largest difference over
 the penalties), and by how much the gradient breaks the conditions of Karush, Kuhn and Tucker,
 relative to the penalty. Compare times only at like accuracy: that is why several appear twice. The
 elimination of redundant features is timed, too.
