@@ -1,11 +1,16 @@
-"""AUCs with intervals and paired tests of two AUCs: this package and its peers, side by side, on one simulated table.
+"""AUCs with intervals and paired tests of two AUCs: this package and its peers, on one table.
 
     .venv/bin/python benchmarks/delong.py                        # a minute
-    .venv/bin/python benchmarks/delong.py --peer-python PATH     # MLstatkit, pauc, confidenceinterval and rocauc-comparison from an environment of their own
+    .venv/bin/python benchmarks/delong.py --peer-python PATH     # peers from another environment
     .venv/bin/python benchmarks/delong.py --rows 500             # another number of rows
 
-Each contestant is a process of its own with one thread, is called once before it is timed, and is handed the same arrays; imports are not counted. Times are of the processor, which a busy machine disturbs less than those of the clock; with one thread the two are the same on an idle one. What it returns is printed beside its time, for a fast wrong answer is no answer.
-Two rows are the ways without DeLong: comparing every positive with every negative, and calling scikit-learn's AUC on each of some hundred bootstrap samples.
+The peers are MLstatkit, pauc, confidenceinterval and rocauc-comparison; the table is simulated.
+Each contestant is a process of its own with one thread, is called once before it is timed, and gets
+the same arrays; imports are not counted. Times are of the processor, which a busy machine disturbs
+less than those of the clock; with one thread the two are the same on an idle one. The value it
+returns is printed beside its time, since a fast wrong answer is no answer. Two rows are the ways
+without DeLong: comparing every positive with every negative, and calling scikit-learn's AUC on each
+of some hundred bootstrap samples.
 """
 
 import argparse
@@ -38,28 +43,33 @@ def table(rows, seed=0):
     return y, a, b, np.arange(rows) // 2
 
 
-# The contestants: each imports what it needs and returns what is timed, which gives the number to compare
+# The contestants: each imports its package and returns the function that is timed, whose value is
+# the number to compare
 
 
 def ours(y, a, b, patients):
+    "One AUC of this package."
     from ovf_dlr.auc import delong
 
     return lambda: delong(y, a).se
 
 
 def ours_by_patient(y, a, b, patients):
+    "The same, clustered by patient."
     from ovf_dlr.auc import delong
 
     return lambda: delong(y, a, patients).se
 
 
 def ours_test(y, a, b, patients):
+    "The paired test of this package."
     from ovf_dlr.auc import delong_test
 
     return lambda: delong_test(y, a, b).z
 
 
 def ours_bootstrap(y, a, b, patients):
+    "The bootstrap of this package."
     import numpy as np
 
     from ovf_dlr.auc import patient_draws, weighted_auc
@@ -68,6 +78,7 @@ def ours_bootstrap(y, a, b, patients):
 
 
 def pauc(y, a, b, patients):
+    "One AUC by pauc."
     from pauc.roc_core import ROC
     from pauc.stats import var
 
@@ -75,6 +86,7 @@ def pauc(y, a, b, patients):
 
 
 def pauc_test(y, a, b, patients):
+    "The paired test of pauc."
     from pauc.roc_core import ROC
     from pauc.stats import compare
 
@@ -82,27 +94,32 @@ def pauc_test(y, a, b, patients):
 
 
 def confidenceinterval(y, a, b, patients):
+    "One AUC by confidenceinterval."
     from confidenceinterval.delong import delong_roc_variance
 
     return lambda: delong_roc_variance(y == 1, a)[1] ** 0.5
 
 
 def rocauc(y, a, b, patients):
+    "One AUC by rocauc-comparison."
     from rocauc_comparison.delong import delong_roc_variance
 
     return lambda: delong_roc_variance(y, a)[1] ** 0.5
 
 
 def mlstatkit(y, a, b, patients):
+    "The paired test of MLstatkit."
     from MLstatkit.delong import Delong_test
 
     return lambda: -Delong_test(y, a, b, return_ci=False, return_auc=False)[0]  # theirs is b - a
 
 
 def pairwise(y, a, b, patients):
+    "Every positive compared with every negative."
     import numpy as np
 
     def work():
+        "The part that is timed."
         cases, controls = a[y == 1], a[y == 0]
         wins = (cases[:, None] > controls) + 0.5 * (cases[:, None] == controls)
         return np.sqrt(
@@ -113,17 +130,15 @@ def pairwise(y, a, b, patients):
 
 
 def sklearn_bootstrap(y, a, b, patients):
+    "scikit-learn's AUC of each bootstrap sample."
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
     def work():
+        "The part that is timed."
         rng = np.random.default_rng(0)
-        return np.std(
-            [
-                roc_auc_score(y[i], a[i])
-                for i in (rng.integers(len(y), size=len(y)) for _ in range(DRAWS))
-            ]
-        )
+        samples = (rng.integers(len(y), size=len(y)) for _ in range(DRAWS))
+        return np.std([roc_auc_score(y[i], a[i]) for i in samples])
 
     return work
 
@@ -151,7 +166,8 @@ def measure(name, rows):
         work = prepare(*table(rows))
     except ModuleNotFoundError as e:
         return dict(
-            skipped=f'not installed (no module {e.name}): uv pip install {package}, where --peer-python points'
+            skipped=f'not installed (no module {e.name}): uv pip install {package}, '
+            'where --peer-python points'
         )
     value, seconds = float(work()), []
     for _ in range(repeats):
@@ -171,14 +187,16 @@ def run(name, rows, python):
         capture_output=True,
     )
     if done.returncode:
-        return dict(
-            skipped=f'failed: {(done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]}'
-        )
+        error = done.stderr.strip() or f'exit status {done.returncode}'
+        return dict(skipped=f'failed: {error.splitlines()[-1]}')
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def show(found):
-    "One line per contestant; `times ours` compares medians with our first row of the same task, all of this same run. Below, who could not run and why."
+    """One line per contestant; below, the ones that could not run and why.
+
+    `times ours` compares medians with our first row of the same task, all of this same run.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -204,6 +222,7 @@ def show(found):
 
 
 def main():
+    "The command line."
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,13 +1,17 @@
-"""A LASSO path of 100 penalties, ordinal and multinomial: this package and its peers, at what accuracy. And the elimination of redundant features.
+"""A LASSO path of 100 penalties, ordinal and multinomial: this package and its peers.
 
-    .venv/bin/python benchmarks/lasso.py --peer-python PATH     # glmnet (as glmstar), celer and skglm from an environment of their own
-    .venv/bin/python benchmarks/lasso.py --size 120x300         # a quick look whether all of it runs
-    .venv/bin/python benchmarks/lasso.py --saga                 # and scikit-learn's saga, which takes minutes
+    .venv/bin/python benchmarks/lasso.py --peer-python PATH     # peers from another environment
+    .venv/bin/python benchmarks/lasso.py --size 120x300         # quick: does all of it run
+    .venv/bin/python benchmarks/lasso.py --saga                 # and scikit-learn's saga, minutes
 
-Each contestant is a process of its own with one thread, gets the same standardised features and the same penalties down to a twentieth of the largest, and is timed in seconds of processor
-time, so that other work on the machine counts little; the first call, which compiles, is shown beside the median. How exact a path is: by how much its objective lies above the lowest one any
-contestant reached (the largest difference over the penalties), and by how much the gradient breaks the conditions of Karush, Kuhn and Tucker, relative to the penalty.
-Compare times only at like accuracy: that is why several appear twice.
+The peers are glmnet (as glmstar), celer and skglm. Each contestant is a process of its own with one
+thread, gets the same standardised features and the same penalties down to a twentieth of the
+largest, and is timed in seconds of processor time, so that other work on the machine counts little;
+the first call, which compiles, is shown beside the median. Two numbers show how exact a path is:
+how far its objective is above the lowest that any contestant reached (the largest difference over
+the penalties), and by how much the gradient breaks the conditions of Karush, Kuhn and Tucker,
+relative to the penalty. Compare times only at like accuracy: that is why several appear twice. The
+elimination of redundant features is timed, too.
 """
 
 import argparse
@@ -30,7 +34,10 @@ RATIO = 0.05  # smallest over largest penalty
 
 
 def problem(n, p, seed=0):
-    "(n, p) standardised features of 40 common factors, class 0/1/2: five features with a trend, three for class 1 alone."
+    """(n, p) standardised features of 40 common factors, and class 0, 1, 2.
+
+    Five features have a trend, three are for class 1 alone.
+    """
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, 40)) @ rng.normal(size=(40, p)) / 4 + rng.normal(size=(n, p))
     X = (X - X.mean(0)) / X.std(0)
@@ -44,14 +51,17 @@ def target(y, family):
 
 
 def penalties(X, y, family):
+    "A hundred penalties from the largest one that matters down to `RATIO` of it."
     T = target(y, family)
-    return (
-        np.linalg.norm(X.T @ (T - T.mean(0)), axis=1).max() / len(y) * np.geomspace(1, RATIO, 100)
-    )
+    largest = np.linalg.norm(X.T @ (T - T.mean(0)), axis=1).max() / len(y)
+    return largest * np.geomspace(1, RATIO, 100)
 
 
 def quality(X, y, family, lam, B, b0):
-    "Objective, and the breach of the optimality conditions relative to the penalty, of coefficients (p, K) and intercepts (K,)."
+    """Objective, and the breach of the optimality conditions relative to the penalty.
+
+    Of coefficients (p, K) and intercepts (K,).
+    """
     T, scores = target(y, family), X @ B + b0
     if family == 'ordinal':
         residual, loss = scores - T, ((scores - T) ** 2).sum() / (2 * len(y))
@@ -65,17 +75,19 @@ def quality(X, y, family, lam, B, b0):
     return loss + lam * size.sum(), np.where(size > 0, inside, outside).max() / lam
 
 
-# The contestants: each imports what it needs and returns what is timed, which gives coefficients (L, p, K) and intercepts (L, K)
+# The contestants: each imports its package and returns the function that is timed, which gives
+# coefficients (L, p, K) and intercepts (L, K)
 
 
 def ours(family, tol):
+    "This package."
     from ovf_dlr.lasso import lasso_coefficients, multinomial_coefficients
 
     def work(X, y, lambdas):
+        "The part that is timed."
         if family == 'ordinal':
-            return lasso_coefficients(X, target(y, family)[:, 0], lambdas, tol=tol).coefs[
-                ..., None
-            ], np.zeros((len(lambdas), 1))
+            path = lasso_coefficients(X, target(y, family)[:, 0], lambdas, tol=tol)
+            return path.coefs[..., None], np.zeros((len(lambdas), 1))
         path = multinomial_coefficients(X, target(y, family), lambdas, tol=tol)
         return path.coefs, path.intercepts
 
@@ -83,6 +95,7 @@ def ours(family, tol):
 
 
 def glmnet(family, thresh):
+    "glmnet, as glmstar."
     from glmnet.paths.fastnet import FastNetControl
     from glmnet.paths.gaussnet import GaussNet
     from glmnet.paths.multiclassnet import MultiClassNet
@@ -92,25 +105,25 @@ def glmnet(family, thresh):
     )
 
     def work(X, y, lambdas):
+        "The part that is timed."
         how = dict(standardize=False, lambda_values=lambdas, control=control)
-        model = GaussNet(**how) if family == 'ordinal' else MultiClassNet(grouped=True, **how)
-        model.fit(
-            np.asfortranarray(X),
-            target(y, family)[:, 0] if family == 'ordinal' else y.astype(float),
-        )
-        return (
-            (model.coefs_[..., None], np.asarray(model.intercepts_)[:, None])
-            if family == 'ordinal'
-            else (model.coefs_, model.intercepts_)
-        )
+        if family == 'ordinal':
+            model = GaussNet(**how)
+            model.fit(np.asfortranarray(X), target(y, family)[:, 0])
+            return model.coefs_[..., None], np.asarray(model.intercepts_)[:, None]
+        model = MultiClassNet(grouped=True, **how)
+        model.fit(np.asfortranarray(X), y.astype(float))
+        return model.coefs_, model.intercepts_
 
     return work
 
 
 def celer(family, tol):
+    "celer, ordinal only."
     from celer import celer_path
 
     def work(X, y, lambdas):
+        "The part that is timed."
         coefs = celer_path(
             np.asfortranarray(X), target(y, family)[:, 0], pb='lasso', alphas=lambdas, tol=tol
         )[1]
@@ -120,11 +133,13 @@ def celer(family, tol):
 
 
 def skglm(family, tol):
+    "skglm, ordinal only."
     from skglm.datafits import Quadratic
     from skglm.penalties import L1
     from skglm.solvers import AndersonCD
 
     def work(X, y, lambdas):
+        "The part that is timed."
         solver = AndersonCD(tol=tol, fit_intercept=False, max_iter=500, warm_start=True)
         coefs = solver.path(
             np.asfortranarray(X), target(y, family)[:, 0], Quadratic(), L1(1.0), alphas=lambdas
@@ -135,19 +150,23 @@ def skglm(family, tol):
 
 
 def saga(family, tol):
-    "scikit-learn's multinomial logistic regression penalises each coefficient by itself: another problem, its time alone compares."
+    """scikit-learn's multinomial logistic regression, which penalises each coefficient by itself.
+
+    That is another problem: only its time can be compared.
+    """
     from sklearn.linear_model import LogisticRegression
 
     def work(X, y, lambdas):
+        "The part that is timed."
         model = LogisticRegression(
             l1_ratio=1, solver='saga', tol=tol, max_iter=10_000, warm_start=True
         )
-        fits = [
+        coefs, intercepts = [], []
+        for lam in lambdas:
             model.set_params(C=1 / (lam * len(y))).fit(X, y)
-            and (model.coef_.T.copy(), model.intercept_.copy())
-            for lam in lambdas
-        ]
-        return tuple(np.array(part) for part in zip(*fits))
+            coefs.append(model.coef_.T.copy())
+            intercepts.append(model.intercept_.copy())
+        return np.array(coefs), np.array(intercepts)
 
     return work
 
@@ -167,6 +186,7 @@ CONTESTANTS = {  # name, which begins with the package: what prepares it, family
 
 
 def package_of(name):
+    "The package that a contestant needs."
     return name.split(',')[0].split(' ')[0]
 
 
@@ -180,7 +200,8 @@ def measure(name, n, p):
         work = prepare(family, tol)
     except ModuleNotFoundError as e:
         return dict(
-            skipped=f'not installed (no module {e.name}): pip install {package_of(name)}, here or where --peer-python points'
+            skipped=f'not installed (no module {e.name}): pip install {package_of(name)}, '
+            'here or where --peer-python points'
         )
     X, y = problem(n, p)
     lambdas, seconds = penalties(X, y, family), []
@@ -188,7 +209,8 @@ def measure(name, n, p):
         start = time.process_time()
         coefs, intercepts = work(X, y, lambdas)
         seconds.append(time.process_time() - start)
-    found = [quality(X, y, family, *at) for at in zip(lambdas, coefs, intercepts)]
+    points = zip(lambdas, coefs, intercepts, strict=True)
+    found = [quality(X, y, family, *point) for point in points]
     return dict(
         family=family,
         version=version(package_of(name)),
@@ -199,7 +221,7 @@ def measure(name, n, p):
 
 
 def elimination(n, p):
-    "Processor seconds of the redundancy filter, and of the usual shortcut with pandas' correlations."
+    "Processor seconds of the redundancy filter, and of the shortcut with pandas' correlations."
     import pandas as pd
 
     from ovf_dlr.fusion import RedundancyFilter
@@ -229,9 +251,8 @@ def run(name, n, p, python):
     call = [python, '-P', __file__, '--contestant', name, '--size', f'{n}x{p}']
     done = subprocess.run(call, env=os.environ | one, text=True, capture_output=True)
     if done.returncode:
-        return dict(
-            skipped=f'failed: {(done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]}'
-        )
+        error = done.stderr.strip() or f'exit status {done.returncode}'
+        return dict(skipped=f'failed: {error.splitlines()[-1]}')
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -274,7 +295,18 @@ def show(rows, family, title):
     Console(width=120).print(table)
 
 
+def elimination_text(r):
+    "Seconds and features left of both ways."
+    ours, shortcut = (statistics.median(r[k]) for k in ('seconds', 'shortcut_seconds'))
+    return (
+        f'{ours:.2f} s, {r["kept"]} features stay; '
+        f"pandas' correlations and the first-come shortcut {shortcut:.2f} s, "
+        f'{r["shortcut_kept"]} stay'
+    )
+
+
 def main():
+    "The command line."
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -294,28 +326,18 @@ def main():
     parser.add_argument('--contestant', help=argparse.SUPPRESS)
     args = parser.parse_args()
     sizes = [tuple(map(int, s.split('x'))) for s in args.size]
+    if args.contestant == 'elimination':
+        return print(json.dumps(elimination(*sizes[0])))
     if args.contestant:
-        return print(
-            json.dumps(
-                elimination(*sizes[0])
-                if args.contestant == 'elimination'
-                else measure(args.contestant, *sizes[0])
-            )
-        )
+        return print(json.dumps(measure(args.contestant, *sizes[0])))
     measured = {}
     for n, p in sizes:
         rows = {}
         for name in CONTESTANTS:
             if args.saga or CONTESTANTS[name][0] is not saga:
                 print(f'{n} x {p}: {name} ...', file=sys.stderr)
-                rows[name] = run(
-                    name,
-                    n,
-                    p,
-                    args.peer_python
-                    if package_of(name) in ('glmstar', 'celer', 'skglm')
-                    else sys.executable,
-                )
+                peer = package_of(name) in ('glmstar', 'celer', 'skglm')
+                rows[name] = run(name, n, p, args.peer_python if peer else sys.executable)
         for family in ('ordinal', 'multinomial'):
             show(rows, family, f'{family}, {n} x {p}, 100 penalties')
         for name, r in rows.items():
@@ -324,8 +346,7 @@ def main():
         measured[f'{n}x{p}'] = rows
     print('elimination ...', file=sys.stderr)
     r = measured['elimination'] = run('elimination', 900, 1500, sys.executable)
-    print("redundancy, 900 x 1500:", r.get("skipped") or f"{statistics.median(r['seconds']):.2f} s, {r['kept']} features stay; "
-          f"pandas' correlations and the first-come shortcut {statistics.median(r['shortcut_seconds']):.2f} s, {r['shortcut_kept']} stay")  # fmt: skip
+    print('redundancy, 900 x 1500:', r.get('skipped') or elimination_text(r))
     if args.json:
         args.json.write_text(json.dumps(measured, indent=1))
 

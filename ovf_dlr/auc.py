@@ -91,8 +91,8 @@ def _sums(
     "Column sums within each patient."
     if patient_id is None:
         return values
-    codes = pd.factorize(np.asarray(patient_id))[0]
-    return np.stack([np.bincount(codes, weights=column) for column in values.T], axis=1)
+    numbers = pd.factorize(np.asarray(patient_id))[0]
+    return np.stack([np.bincount(numbers, weights=column) for column in values.T], axis=1)
 
 # %% ../nbs/38_auc.ipynb #c014
 def _variance(
@@ -134,9 +134,9 @@ def _by_class_and_patient(
 ) -> np.ndarray:  # (2^k, patients)
     "Sums of the rows of each patient in each class, a class being a pattern of truths."
     n_rows, k = truths.shape
-    codes = np.arange(n_rows) if patient_id is None else pd.factorize(np.asarray(patient_id))[0]
-    n, pattern = codes.max() + 1, truths @ 2 ** np.arange(k)
-    return np.bincount(pattern * n + codes, values, n * 2**k).reshape(-1, n)
+    numbers = np.arange(n_rows) if patient_id is None else pd.factorize(np.asarray(patient_id))[0]
+    n, pattern = numbers.max() + 1, truths @ 2 ** np.arange(k)
+    return np.bincount(pattern * n + numbers, values, n * 2**k).reshape(-1, n)
 
 # %% ../nbs/38_auc.ipynb #c017
 def _combine(
@@ -273,11 +273,11 @@ def patient_draws(
     sums by patient. They use random numbers in another order, so neither can replace the other
     without a change of results.
     """
-    patients, codes = np.unique(np.asarray(patient_id), return_inverse=True)
+    patients, numbers = np.unique(np.asarray(patient_id), return_inverse=True)
     if not draws:
-        return np.empty((0, len(codes)), int)
+        return np.empty((0, len(numbers)), int)
     chosen = np.random.default_rng(seed).integers(len(patients), size=(draws, len(patients)))
-    return np.stack([np.bincount(row, minlength=len(patients)) for row in chosen])[:, codes]
+    return np.stack([np.bincount(row, minlength=len(patients)) for row in chosen])[:, numbers]
 
 
 def _running(

@@ -50,7 +50,7 @@ def mean_auc(
 ) -> float:  # NaN if there are rows of one class only
     """Mean one-vs-rest AUC over the classes that these rows contain.
 
-    `auc.macro_auc` is NaN without a class and knows its standard error; this one goes on with the
+    `auc.macro_auc` is NaN without a class and has a standard error; this one goes on with the
     classes that are there, as a score of small folds must, and takes each AUC from scikit-learn,
     which may differ in the last bit.
     """
@@ -84,7 +84,7 @@ class Classifier:
     grid: dict  # candidates, keys as in `Pipeline.set_params`
     small: dict = field(
         repr=False, default_factory=dict
-    )  # fewer candidates, for tests and first looks
+    )  # fewer candidates, for tests and first trials
 
     def candidates(
         self,
@@ -371,7 +371,7 @@ TUNING, CALIBRATE = ('grid', 'halving'), ('all', 'svm')
 class Tuning:
     "The rules of a search; raises ValueError for a choice that does not exist."
 
-    grid: str = 'full'  # of GRIDS; 'small' for tests and first looks
+    grid: str = 'full'  # of GRIDS; 'small' for tests and first trials
     tuning: str = 'grid'  # of TUNING; 'halving': fewer trees for candidates that lag behind
     calibrate: str = 'all'  # of CALIBRATE; 'svm': only where there are no probabilities otherwise
 

@@ -133,7 +133,7 @@ class NothingSelectedWarning(UserWarning):
 
 # %% ../nbs/35_fusion.ipynb #c022
 class PathEndWarning(UserWarning):
-    "The smallest penalty tried has the smallest error: the true minimum may lie beyond."
+    "The smallest penalty tried has the smallest error: the true minimum may be beyond it."
 
 # %% ../nbs/35_fusion.ipynb #c023
 LASSO_RULES = {'min': 'lambda_min', '1se': 'lambda_1se'}  # rule: attribute of CrossValidation

@@ -240,7 +240,7 @@ def test_the_folds_of_the_nested_cross_validation_calibrate_by_patient(monkeypat
     assert list(found.vertebra_id) == list(v.index[held])
 
 
-def test_the_path_to_the_score_is_whole_for_both_families(tmp_path, family):
+def test_the_path_to_the_score_is_complete_for_both_families(tmp_path, family):
     "What metrics.json, the frozen model and the selection report take from it."
     v, radiomics, deep = tables()
     with warnings.catch_warnings():
@@ -267,7 +267,7 @@ def test_the_path_to_the_score_is_whole_for_both_families(tmp_path, family):
 
 
 @pytest.mark.heavy
-def test_a_whole_run_with_the_multinomial_lasso_and_halving(data, tmp_path):
+def test_a_complete_run_with_the_multinomial_lasso_and_halving(data, tmp_path):
     text = (
         study._PACKAGE / 'params' / 'smoke.yml'
     ).read_text() + 'lasso_family: multinomial\ntuning: halving\n'
@@ -277,8 +277,10 @@ def test_a_whole_run_with_the_multinomial_lasso_and_halving(data, tmp_path):
     assert {'class 0', 'class 1', 'class 2'} <= set(
         pd.read_csv(run / 'tables' / 'dtl_radscore_weights.csv')
     )
-    said = json.loads((run / 'manifest.json').read_text())['methods']
-    assert 'multinomial LASSO' in said['fusion'] and 'successive halving' in said['classifiers']
+    methods = json.loads((run / 'manifest.json').read_text())['methods']
+    assert (
+        'multinomial LASSO' in methods['fusion'] and 'successive halving' in methods['classifiers']
+    )
     assert {f.stem for f in (run / 'notebooks').glob('*.ipynb')} == {
         'network',
         'selection',

@@ -1,4 +1,7 @@
-"Evaluation against independent code: pairwise comparison, statsmodels' sandwich, scikit-learn, dcurves where it is installed."
+"""Evaluation against independent code.
+
+Pairwise comparison, statsmodels' sandwich, scikit-learn, and dcurves where it is installed.
+"""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +30,11 @@ def test_every_pair_compared(seed, decimals):
     "The 1988 formulae written out, with ties, for one AUC and for the difference of two."
     y, a, b, _ = sample(seed, decimals=decimals)
     kernels = [(s[y][:, None] > s[~y]) + 0.5 * (s[y][:, None] == s[~y]) for s in (a, b)]
-    variance = lambda k: k.mean(1).var(ddof=1) / y.sum() + k.mean(0).var(ddof=1) / (~y).sum()
+
+    def variance(k):
+        "Of the mean of all pairs."
+        return k.mean(1).var(ddof=1) / y.sum() + k.mean(0).var(ddof=1) / (~y).sum()
+
     np.testing.assert_allclose(
         [delong(y, a).auc, delong(y, a).se ** 2],
         [kernels[0].mean(), variance(kernels[0])],
@@ -44,6 +51,7 @@ def test_every_pair_compared(seed, decimals):
 
 
 def test_scores_may_be_infinite():
+    "Infinity is the largest score, no more."
     y, a, _, _ = sample(0)
     np.testing.assert_allclose(
         delong(y, np.where(a > np.quantile(a, 0.7), np.inf, a)).auc,
@@ -72,11 +80,11 @@ def test_draws_are_those_rows():
 def test_patients_who_repeat_widen_the_interval():
     "Four copies of every patient are no four times the patients."
     y, a, _, _ = sample(2, n=60)
-    copies, who = (np.tile(y, 4), np.tile(a, 4)), np.tile(np.arange(60), 4)
-    width = lambda ends: ends[1] - ends[0]
-    assert width(bootstrap_auc(*copies)) < 0.6 * width(bootstrap_auc(y, a))
+    copies, patient_id = (np.tile(y, 4), np.tile(a, 4)), np.tile(np.arange(60), 4)
+    once = bootstrap_auc(y, a)
+    assert np.ptp(bootstrap_auc(*copies)) < 0.6 * np.ptp(once)
     np.testing.assert_allclose(
-        bootstrap_auc(*copies, patient_id=who), bootstrap_auc(y, a), rtol=0, atol=1e-12
+        bootstrap_auc(*copies, patient_id=patient_id), once, rtol=0, atol=1e-12
     )
 
 
@@ -112,9 +120,11 @@ def test_sandwich_by_patient(seed):
 
 
 def test_net_benefit_as_dcurves():
+    "Net benefit of a model and of treating everyone, against dcurves."
     dcurves = pytest.importorskip(
         'dcurves',
-        reason='dcurves holds pandas below 3 and so is no part of this environment; reference/decision_curve has its numbers',
+        reason='dcurves holds pandas below 3 and so is no part of this environment; '
+        'reference/decision_curve has its numbers',
     )
     rng = np.random.default_rng(0)
     p = rng.random(300).round(2)

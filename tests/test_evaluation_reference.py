@@ -1,4 +1,8 @@
-"Evaluation against R: DeLong (pROC), three-class summaries, thresholds (pROC::coords), calibration (rms, glm) and net benefit."
+"""Evaluation against R.
+
+DeLong (pROC), three-class summaries, thresholds (pROC::coords), calibration (rms, glm) and net
+benefit.
+"""
 
 import json
 
@@ -19,10 +23,12 @@ from ovf_dlr.evaluation import (
 
 
 def number(value):
+    "A number of R's, NA as NaN."
     return float(value.replace('NA', 'nan')) if isinstance(value, str) else value
 
 
 def case(shared, name):
+    "Input table and expected values of a reference case."
     folder = shared / 'reference' / name
     return pd.read_csv(folder / 'input.csv', float_precision='round_trip'), json.loads(
         (folder / 'expected.json').read_text()
@@ -30,6 +36,7 @@ def case(shared, name):
 
 
 def close(ours, theirs, tol=1e-12):
+    "Equal within an absolute tolerance."
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tol)
 
 
@@ -38,6 +45,7 @@ def close(ours, theirs, tol=1e-12):
 )
 @pytest.mark.parametrize('which', ['a', 'b'])
 def test_delong(shared, name, which):
+    "AUC, variance, interval and placements of one model."
     data, expected = case(shared, name)
     found, theirs = delong(data['y'], data[f'pred_{which}']), expected[which]
     close([found.auc, found.se**2, found.se], [theirs['auc'], theirs['var'], theirs['se']])
@@ -51,6 +59,7 @@ def test_delong(shared, name, which):
     'name', ['delong_smooth', 'delong_ties', 'delong_n75_pos10', 'delong_identical']
 )
 def test_delong_paired(shared, name):
+    "Difference, z, p and covariance of two models."
     data, expected = case(shared, name)
     found, theirs = delong_test(data['y'], data['pred_a'], data['pred_b']), expected['paired_test']
     close([found.difference, found.z], [theirs['diff_a_minus_b'], theirs['statistic_z']])
@@ -61,6 +70,7 @@ def test_delong_paired(shared, name):
 
 
 def test_row_order_and_singleton_patients_change_nothing(shared):
+    "Shuffled rows, and every row a patient of its own."
     data, expected = case(shared, 'delong_ties')
     mixed = data.sample(frac=1, random_state=0)
     found = delong_test(mixed['y'], mixed['pred_a'], mixed['pred_b'], patient_id=mixed.index)
@@ -69,6 +79,7 @@ def test_row_order_and_singleton_patients_change_nothing(shared):
 
 @pytest.fixture
 def three(shared):
+    "Classes, probabilities and expected values of the case of 75 rows."
     data, expected = case(shared, 'multiclass_75')
     classes = expected['classes']
     return (
@@ -79,6 +90,7 @@ def three(shared):
 
 
 def test_multiclass_auc(three):
+    "One-vs-rest, macro and micro AUC."
     y, P, expected = three
     table = one_vs_rest(y, P, interval='delong')
     for k, name in enumerate(expected['classes']):
@@ -92,6 +104,7 @@ def test_multiclass_auc(three):
 
 
 def test_multiclass_decisions(three):
+    "Counts, proportions, Wilson intervals and F1."
     y, P, expected = three
     table = one_vs_rest(y, P)
     for k, name in enumerate(expected['classes']):
@@ -114,6 +127,7 @@ def test_multiclass_decisions(three):
 
 
 def test_thresholds(shared):
+    "Every threshold of pROC, and the best one."
     data, expected = case(shared, 'threshold_metrics')
     y, p = data['y'].to_numpy(), data['p'].to_numpy()
     theirs = pd.DataFrame(expected['all']).map(number)
@@ -137,6 +151,7 @@ def test_thresholds(shared):
 
 
 def test_wilson_covers_less_than_exact(shared):
+    "Wilson's interval within the exact one."
     data, expected = case(shared, 'threshold_metrics')
     found = proportion((data['p'] >= 0.5) == (data['y'] == 1))
     lower, upper = expected['binom_exact_accuracy_at_half']
@@ -148,6 +163,7 @@ def test_wilson_covers_less_than_exact(shared):
     [('width', 'equal_width_bins', 'ece_equal_width'), ('count', 'deciles_by_rank', 'ece_deciles')],
 )
 def test_calibration(shared, by, bins, ece):
+    "Slope, intercept, Brier score, calibration error and curve."
     data, expected = case(shared, 'calibration')
     found = calibration(data['y'], data['p'], by=by)
     close([found.slope, *found.slope_interval], [expected['slope'], *expected['slope_ci95']], 1e-9)
@@ -166,6 +182,7 @@ def test_calibration(shared, by, bins, ece):
 
 
 def test_net_benefit(shared):
+    "Net benefit of two models and of treating everyone."
     data, expected = case(shared, 'decision_curve')
     for which in 'ab':
         found = decision_curve(data['y'], data[f'p_{which}'], expected['threshold'])

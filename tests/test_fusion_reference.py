@@ -1,4 +1,4 @@
-"Fusion against R: Spearman correlations (stats::cor) and the LASSO path with its cross-validation (glmnet)."
+"Fusion against R: Spearman correlations (stats::cor), LASSO and its cross-validation (glmnet)."
 
 import json
 
@@ -11,6 +11,7 @@ from ovf_dlr.lasso import CrossValidation, cross_validate_lasso, lasso_coefficie
 
 
 def case(shared, name):
+    "Input table and expected values of a reference case."
     folder = shared / 'reference' / name
     return pd.read_csv(folder / 'input.csv', float_precision='round_trip'), json.loads(
         (folder / 'expected.json').read_text()
@@ -19,29 +20,32 @@ def case(shared, name):
 
 @pytest.fixture(scope='module')
 def lasso(shared):
+    "Table, features, outcome and expected values of the Gaussian case."
     data, expected = case(shared, 'lasso_gaussian')
     return data, data[expected['features']].to_numpy(), data['y'].to_numpy(), expected
 
 
 def splits(fold):
+    "Positions of training rows and held-out rows for each fold."
     fold = fold.to_numpy()
     return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)]
 
 
 def test_spearman(shared):
+    "All coefficients, with ties and a constant column."
     data, expected = case(shared, 'spearman')
     rho = np.array(
         [[np.nan if v == 'NA' else v for v in row] for row in expected['rho']], dtype=float
     )
     ours = spearman(data[expected['features']])
-    apart = ~np.eye(
-        len(rho), dtype=bool
-    )  # R puts 1 on the diagonal of a constant column, we keep NaN
-    np.testing.assert_allclose(ours[apart], rho[apart], rtol=0, atol=1e-12)
+    # R puts 1 on the diagonal of a constant column, we keep NaN
+    pairs = ~np.eye(len(rho), dtype=bool)
+    np.testing.assert_allclose(ours[pairs], rho[pairs], rtol=0, atol=1e-12)
     assert np.isnan(ours[expected['features'].index('f09')]).all()
 
 
 def test_path_agrees_with_glmnet(lasso):
+    "Coefficients and intercepts on the scale of the data."
     _, X, y, expected = lasso
     reference = expected['standardized']
     path = lasso_coefficients(X, y, np.array(reference['lambda']), tol=1e-10)
@@ -54,6 +58,7 @@ def test_path_agrees_with_glmnet(lasso):
 
 
 def test_default_tolerance_is_tight_enough(lasso):
+    "The default tolerance gives the same coefficients."
     _, X, y, expected = lasso
     path = lasso_coefficients(X, y, np.array(expected['standardized']['lambda']))
     np.testing.assert_allclose(
@@ -62,6 +67,7 @@ def test_default_tolerance_is_tight_enough(lasso):
 
 
 def test_penalties_are_glmnets(lasso):
+    "The default series of penalties."
     _, X, y, expected = lasso
     ours = penalties(X, y, 100)
     np.testing.assert_allclose(ours[0], expected['lambda_max_standardized'], rtol=1e-12)
@@ -73,6 +79,7 @@ def test_penalties_are_glmnets(lasso):
     [('foldid', 'cv_standardized'), ('foldid_unequal', 'cv_unequal_folds_standardized')],
 )
 def test_cross_validation_agrees_with_cv_glmnet(lasso, fold, name):
+    "Mean and standard error of the error, equal and unequal folds."
     data, X, y, expected = lasso
     reference = expected[name]
     cv = cross_validate_lasso(X, y, splits(data[fold]), np.array(reference['lambda']))
@@ -92,6 +99,7 @@ def test_cross_validation_agrees_with_cv_glmnet(lasso, fold, name):
     ],
 )
 def test_rules_on_glmnets_own_curves(lasso, name):
+    "lambda.min and lambda.1se from the curves of R."
     reference = lasso[3][name]
     cv = CrossValidation(
         np.array(reference['lambda']), np.array(reference['cvm']), np.array(reference['cvsd'])
