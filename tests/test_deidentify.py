@@ -34,6 +34,7 @@ from ovf_dlr.formats import verify_deidentified
 from ovf_dlr.identity import (
     BurnedInWarning,
     DeidentificationError,
+    _identifying,
     deidentify_dataset,
     identity_left,
     new_key,
