@@ -34,6 +34,7 @@ from ovf_dlr.formats import verify_deidentified
 from ovf_dlr.identity import (
     BurnedInWarning,
     DeidentificationError,
+    _identifying,
     deidentify_dataset,
     identity_left,
     new_key,
@@ -532,7 +533,7 @@ def test_radiographs_of_other_makers_survive():
                     'transfer syntax' in str(e) or 'SOPInstanceUID' in str(e) or 'bits' in str(e)
                 ), e
                 continue
-            assert after.PixelData == ds.PixelData and module._telling(after, True) == set(), (
+            assert after.PixelData == ds.PixelData and _identifying(after, True) == set(), (
                 path.name
             )
             seen += 1
@@ -554,7 +555,7 @@ def test_nothing_is_left_of_a_failure(hospital, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_self_check_is_believed(hospital, tmp_path, monkeypatch):
+def test_the_search_finds_a_leak(hospital, tmp_path, monkeypatch):
     "A cleaner that forgets something is found out, and its name is not spelt out in the message."
     monkeypatch.setitem(module._CLEANERS, '.nii.gz', lambda data, name: data)
     with pytest.raises(DeidentificationError, match=r'trace\(s\)') as caught:
