@@ -218,7 +218,7 @@ def maker(
     "Which report makes an artefact; None if none does any more."
     return (_place(folder, name) or (None,))[0]
 
-# %% ../nbs/59_gallery.ipynb #c012
+# %% ../nbs/59_gallery.ipynb #c013
 ENDINGS = dict(tables='.csv', figures='.png')
 
 
@@ -263,7 +263,7 @@ def coverage(
     ]
     return pd.DataFrame(rows)
 
-# %% ../nbs/59_gallery.ipynb #c015
+# %% ../nbs/59_gallery.ipynb #c017
 _FORMS = dict(
     tables=dict(CSV='.csv', LaTeX='.tex', Markdown='.md'), figures=dict(PNG='.png', SVG='.svg')
 )
@@ -370,7 +370,7 @@ def artefacts(
     files.sort(key=lambda file: _order(folders, file))
     return [Artefact(out, *f, (*ITEMS, None)[_item_number(*f)]) for f in files]
 
-# %% ../nbs/59_gallery.ipynb #c017
+# %% ../nbs/59_gallery.ipynb #c019
 _FILES = (
     'predictions.csv',
     'metrics.json',
@@ -441,7 +441,7 @@ class _Run:
             if r['classifier'] == self.metrics['best_classifier'] and r['class'] == 'macro'
         }
 
-# %% ../nbs/59_gallery.ipynb #c018
+# %% ../nbs/59_gallery.ipynb #c021
 _ROWS = 25  # a longer table is linked, not shown
 _ACROSS = 900  # pixels of a small picture: sharp at 89 mm on paper
 _WIDE = 1.7  # a figure this much wider than high takes the full width
@@ -484,7 +484,7 @@ def _groups(shown) -> list[tuple[str, list[Artefact]]]:
         groups.setdefault(heading, []).append(a)
     return list(groups.items())
 
-# %% ../nbs/59_gallery.ipynb #503d8c40
+# %% ../nbs/59_gallery.ipynb #c023
 def _template(name) -> Template:
     "A template of the package's folder; in HTML, values are escaped."
     environment = Environment(
@@ -543,7 +543,7 @@ def write_index(
             new.write_text(text, encoding='utf-8')
     return out / 'index.html'
 
-# %% ../nbs/59_gallery.ipynb #c025
+# %% ../nbs/59_gallery.ipynb #c032
 _WAYS = (  # (column, height) of the steps that follow each other: radiomics, network
     [(0, 0), (1, 1), (2, 1), (3, 1), (4, 0)],
     [(0, 0), (1, -1), (3, -1), (4, 0), (5, 0), (6, 0)],

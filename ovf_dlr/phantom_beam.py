@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from .phantom_anatomy import FIELD_MM, SOURCE_MM, Body, Scene
 
-# %% ../nbs/08_phantom_beam.ipynb #c004
+# %% ../nbs/08_phantom_beam.ipynb #c005
 class Maps:
     "Mass along each ray (g/cm2), on a detector whose pixels measure `px` mm at the spine."
 
@@ -50,7 +50,7 @@ def _smoothstep(x):
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 
-# %% ../nbs/08_phantom_beam.ipynb #c006
+# %% ../nbs/08_phantom_beam.ipynb #c008
 def _interpolator(n, f, m):
     "Left neighbours and weights that enlarge an axis of `m` samples by `f` to `n`."
     at = (np.arange(n) + 0.5) / f - 0.5
@@ -99,7 +99,7 @@ def _pattern(tile, body, u, v) -> np.ndarray:
     du, dv = np.random.default_rng(body.seed).integers(0, _TILE, 2)
     return map_coordinates(tile, [v / _TILE_MM + dv, u / _TILE_MM + du], order=1, mode='grid-wrap')
 
-# %% ../nbs/08_phantom_beam.ipynb #c009
+# %% ../nbs/08_phantom_beam.ipynb #c012
 def _wave(b, surface, x, w) -> np.ndarray:  # mm
     "Gentle waves of this body alone, so that no endplate or wall is drawn with a ruler."
     phase = b.seed % 997 + 2.4 * surface + 1.7 * w
@@ -130,7 +130,7 @@ def _walls(b, rel, w):
     burst = b.bulge * np.exp(-(((rel - 0.55) / 0.35) ** 2)) * (1 - w * w)
     return front + _wave(b, 2, rel, w), back + burst + _wave(b, 3, rel, w)
 
-# %% ../nbs/08_phantom_beam.ipynb #c011
+# %% ../nbs/08_phantom_beam.ipynb #c014
 class Thickness(NamedTuple):
     "What the beam passes in one vertebral body, pixel by pixel."
 
@@ -194,7 +194,7 @@ def body_thickness(
     top, _ = _endplates(b, np.clip(u / (b.depth / 2), -1, 1), 0)
     return _sum_slices(b, _sagittal_cuts(b, u, v, n), px, b.width, top)
 
-# %% ../nbs/08_phantom_beam.ipynb #c013
+# %% ../nbs/08_phantom_beam.ipynb #c016
 def _trabecular_density(b, tile, u, v, top, cleft) -> np.ndarray:  # g/cm3
     "Density inside a body; `cleft` is the middle and the half-width of a cleft across, mm."
     depth, n = v - top, 1.35 * _pattern(tile, b, u, v)
@@ -233,7 +233,7 @@ def add_body(
     _add_mineral(maps, ij, b, thickness, density)
     return ij, thickness.covered
 
-# %% ../nbs/08_phantom_beam.ipynb #c017
+# %% ../nbs/08_phantom_beam.ipynb #c020
 class _Lozenge(NamedTuple):
     "A piece of the posterior elements."
 
@@ -316,7 +316,7 @@ def add_posterior(
     for lateral in (-14, 14, 0):
         maps.bone[ij] += stock * _posterior_mineral(b, lateral, u, v, n, rng)
 
-# %% ../nbs/08_phantom_beam.ipynb #c019
+# %% ../nbs/08_phantom_beam.ipynb #c024
 _RIB = np.array(  # front, up, side; mm from the joint
     [
         (0, 7, 0),
@@ -407,7 +407,7 @@ def add_ribs(
     "Add the ribs of both sides."
     _add_points(maps, _ribs(scene, rng))
 
-# %% ../nbs/08_phantom_beam.ipynb #c022
+# %% ../nbs/08_phantom_beam.ipynb #c028
 def _grid(maps):
     "Row (H, 1) and column (1, W) of every pixel, mm."
     return maps.window(FIELD_MM * 0, FIELD_MM)[1:]
@@ -477,7 +477,7 @@ def _lungs(maps, scene, spine, rng) -> np.ndarray:  # mm
     blood = 1.1 * _vessels(maps, hilum, rng)
     return np.clip(air * (0.66 - 0.1 * clouds) * (1 - 0.5 * heart) - blood * (air > 20), 0, None)
 
-# %% ../nbs/08_phantom_beam.ipynb #c024
+# %% ../nbs/08_phantom_beam.ipynb #c030
 def _skin_column(scene, r, spine, rng) -> np.ndarray:  # (H, 1) mm
     "Column where the back ends, at every row."
     wave = 5 * np.sin(r / 70 + rng.uniform(0, 6))
@@ -517,7 +517,7 @@ def add_soft_tissue(
     maps.soft += np.clip(trunk - _lungs(maps, scene, spine, rng) - gas, 0, None) / 10 * 1.02
     maps.skin, maps.near = _step(skin - c, 1.0), abs(c - spine) < 42
 
-# %% ../nbs/08_phantom_beam.ipynb #8d4508e2
+# %% ../nbs/08_phantom_beam.ipynb #c034
 def _ellipsoid(maps, center, semi, thick, turn, density, rim=0.0):
     "Bone of ellipsoid shape, with a denser rim of `rim` g/cm2."
     ij, r, c = maps.window(np.asarray(center), max(semi) + 1.0)
@@ -586,7 +586,7 @@ def add_marker(
         i, j = ((at + [dr, dc]) / maps.px).astype(int)
         maps.bone[i : i + int(h / maps.px), j : j + int(w / maps.px)] += 8
 
-# %% ../nbs/08_phantom_beam.ipynb #34517529
+# %% ../nbs/08_phantom_beam.ipynb #c036
 def attenuation(
     scene: Scene,  # one patient
     px: float,  # pixel size at the spine, mm

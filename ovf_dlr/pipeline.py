@@ -26,7 +26,7 @@ import ovf_dlr
 from .cluster import spread_over
 from .cohort import Cohort
 from .decoding import MissingSpacingWarning
-from .files import data_folder
+from .files import data_folder, one_at_a_time
 from .settings import PARTS, SECOND_FOLDER, NetworkSettings, Settings, read_settings
 from .source_code import code_key, definitions
 from .sources import Weights, open_cohort, open_second_view, open_weights, run_folder
@@ -338,8 +338,9 @@ class Pipeline:
             "What is stored."
             return self._compute(wanted)
 
-        cached = remembered.check_call_in_cache(name, key, compute)
-        value, self.seconds[name], self.warned[name] = remembered(name, key, compute)
+        with one_at_a_time(self.cache / 'locks' / key[:16]):
+            cached = remembered.check_call_in_cache(name, key, compute)
+            value, self.seconds[name], self.warned[name] = remembered(name, key, compute)
         if 'unfinished' in wanted.needs.resources:
             shutil.rmtree(self.resource('unfinished', wanted), ignore_errors=True)
         if self.listen:

@@ -11,7 +11,6 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
 from .classifiers import NotCalibratedWarning

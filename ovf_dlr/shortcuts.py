@@ -8,7 +8,6 @@ __all__ = ['SHORTCUTS', 'Shortcut', 'Recipe', 'Tables', 'shortcut_probabilities'
 # %% ../nbs/48_shortcuts.ipynb #c003
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from .auc import macro_auc

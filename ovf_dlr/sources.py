@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from .cohort import Cohort, read_cohort, second_view
-from .files import atomic_write, data_folder
+from .files import atomic_write, data_folder, one_at_a_time
 from .phantom import make_cohort
 from .reading import reading_choices
 from .settings import RANDOM_BACKBONES, Settings
@@ -29,9 +29,10 @@ def phantom_manifest(
     key = code_key('phantom', 'make_cohort')[:8]
     suffix = '' if view == 'lateral' else f'-{view}'
     folder = data_folder() / 'cohorts' / f'phantom-{size}-{seed}-{key}{suffix}'
-    if not (folder / 'manifest.csv').is_file():
-        with atomic_write(folder) as new:
-            make_cohort(new, size, seed=seed, progress=progress, view=view)
+    with one_at_a_time(folder):
+        if not (folder / 'manifest.csv').is_file():
+            with atomic_write(folder) as new:
+                make_cohort(new, size, seed=seed, progress=progress, view=view)
     return folder / 'manifest.csv'
 
 

@@ -16,7 +16,6 @@ from conftest import command
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
-from ovf_dlr import study
 from ovf_dlr.classifiers import (
     CLASSIFIERS,
     Classifier,
@@ -26,10 +25,14 @@ from ovf_dlr.classifiers import (
     refitted,
     search,
 )
+from ovf_dlr.files import PACKAGE
 from ovf_dlr.fusion import PathEndWarning
 from ovf_dlr.fusion_figures import plot_coef_path, plot_coefficients
 from ovf_dlr.model import TRUSTED
 from ovf_dlr.patients import FewerFoldsWarning
+from ovf_dlr.selection import SelectionPlan, fit_selection
+from ovf_dlr.settings import SelectionRules
+from ovf_dlr.study import FoldClassifiers, predict_fold
 
 
 def cohort(n=120, rare=None, seed=0, p=6):
@@ -208,8 +211,9 @@ def tables():
     return v, X.iloc[:, :4].add_prefix('original_firstorder_'), X.iloc[:, 4:].add_prefix('dtl_')
 
 
-def how(family, radiomics):
-    return list(radiomics), 0.9, family, 'min', 3, 0
+def plan(family, radiomics) -> SelectionPlan:
+    "Three folds, and the default rules."
+    return SelectionPlan(list(radiomics), SelectionRules(lasso_family=family), 3, 0)
 
 
 def test_the_folds_of_the_nested_cross_validation_calibrate_by_patient(monkeypatch):
@@ -226,15 +230,10 @@ def test_the_folds_of_the_nested_cross_validation_calibrate_by_patient(monkeypat
             real(self, X, y, patient_id),
         )[1],
     )
-    fit, held = np.arange(60), np.arange(60, 90)
-
-    def tune(X, y, patients):
-        return {
-            n: replace(s, estimator=refitted(s.estimator, X, y, patients))
-            for n, s in searches.items()
-        }
-
-    found = study._unseen(v, fit, held, radiomics, deep, tune, *how('ordinal', radiomics))
+    fold = fit, held = np.arange(60), np.arange(60, 90)
+    classifiers = FoldClassifiers(searches)
+    rules = plan('ordinal', radiomics)
+    found = predict_fold(v, fold, radiomics, deep, rules, classifiers)
     ((rows, patient_id),) = seen
     assert list(rows) == list(v.index[fit]) and list(patient_id) == list(v.patient_id.iloc[fit])
     assert list(found.vertebra_id) == list(v.index[held])
@@ -245,7 +244,7 @@ def test_the_path_to_the_score_is_complete_for_both_families(tmp_path, family):
     v, radiomics, deep = tables()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', PathEndWarning)
-        chosen = study._select(v, radiomics, deep, *how(family, radiomics))
+        chosen = fit_selection(v, radiomics, deep, plan(family, radiomics))
     lasso, score = chosen.lasso, chosen.radscore(radiomics, deep)
     assert (
         set(json.loads(json.dumps(lasso.coef_.to_dict())))
@@ -269,7 +268,7 @@ def test_the_path_to_the_score_is_complete_for_both_families(tmp_path, family):
 @pytest.mark.heavy
 def test_a_complete_run_with_the_multinomial_lasso_and_halving(data, tmp_path):
     text = (
-        study._PACKAGE / 'params' / 'smoke.yml'
+        PACKAGE / 'params' / 'smoke.yml'
     ).read_text() + 'lasso_family: multinomial\ntuning: halving\n'
     (tmp_path / 'multinomial.yml').write_text(text)
     command(data, 'run', '--params', tmp_path / 'multinomial.yml', '--backbone', 'random')

@@ -533,9 +533,7 @@ def test_radiographs_of_other_makers_survive():
                     'transfer syntax' in str(e) or 'SOPInstanceUID' in str(e) or 'bits' in str(e)
                 ), e
                 continue
-            assert after.PixelData == ds.PixelData and _identifying(after, True) == set(), (
-                path.name
-            )
+            assert after.PixelData == ds.PixelData and _identifying(after, True) == set(), path.name
             seen += 1
     assert seen > 30
 

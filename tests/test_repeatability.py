@@ -4,6 +4,7 @@ Also the study with and without second readings."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,8 @@ from ovf_dlr.repeatability import (
     reading,
     repeatability,
 )
-from ovf_dlr.settings import read_settings
+from ovf_dlr.selection import repeatable_features
+from ovf_dlr.settings import RepeatabilityRules, read_settings
 from ovf_dlr.sources import phantom_manifest
 from ovf_dlr.study import Study
 
@@ -254,12 +256,15 @@ def test_nan_never_passes_in_the_study(limit):
     table = pd.DataFrame(
         dict(icc=[0.9, np.nan, 0.9], icc_lower=[0.85, np.nan, 0.7]), ['good', 'unknown', 'wide']
     )
-    assert _repeatable(table.index, table, 0.8, limit) == (
+    rules = RepeatabilityRules(0.8, icc_limit=limit)
+    assert repeatable_features(table.index, table, rules) == (
         ['good', 'wide'] if limit == 'value' else ['good']
     )
-    assert 'unknown' not in _repeatable(table.index, table, -2.0, limit)
+    assert 'unknown' not in repeatable_features(
+        table.index, table, replace(rules, icc_threshold=-2.0)
+    )
     with pytest.raises(ValueError, match='no radiomic feature reaches ICC 0.8'):
-        _repeatable(table.index, table * np.nan, 0.8, limit)
+        repeatable_features(table.index, table * np.nan, rules)
 
 
 def test_methods_and_notes_state_where_repeatability_comes_from(cohorts):
