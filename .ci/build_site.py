@@ -44,14 +44,16 @@ class show_docs(processors.exec_show_docs):
         )
         if module and hasattr(self, 'k'):
             self.k.run_cell(
-                f"import ovf_dlr.{module} as _module\nglobals().update({{k: v for k, v in vars(_module).items() if not k.startswith('__')}})"
+                f'import ovf_dlr.{module} as _module\nglobals().update({{k: v for k, v in '
+                "vars(_module).items() if not k.startswith('__')}})"
             )
 
 
 show_docs.__name__ = 'exec_show_docs'
 processors._do_eval, processors.exec_show_docs = runs, show_docs
 
-# Quarto adds require.js and jquery from a CDN to every page that shows a table; nothing here uses them.
+# Quarto adds require.js and jquery from a CDN to every page that shows a table; nothing here uses
+# them.
 _FOREIGN = re.compile(
     r"""<script\b[^>]*\bsrc=["']https?://[^>]*>\s*</script>\s*|<script\b[^>]*>\s*define\('jquery'.*?</script>\s*""",
     re.S,

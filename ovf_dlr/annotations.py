@@ -19,7 +19,8 @@ from .manifest import _read_table
 
 # %% ../nbs/14_annotations.ipynb #c006
 class AnnotationError(ValueError):
-    "A file of landmarks or polygons that cannot be read as such; the message names the file, the entry and the way out."
+    """A file of landmarks or polygons that cannot be read as such; the message names the file, the
+    entry and the way out."""
 
 
 @dataclass
@@ -44,7 +45,8 @@ def _offset(origin) -> float:
     "What to take from coordinates so that whole numbers are pixel centers."
     if origin not in ('corner', 'center'):
         raise AnnotationError(
-            f"origin {origin!r}: 'corner' if (0, 0) is the corner of the first pixel (COCO, labelme), 'center' if it is its center (array indices, ITK)"
+            f"origin {origin!r}: 'corner' if (0, 0) is the corner of the first pixel (COCO, "
+            "labelme), 'center' if it is its center (array indices, ITK)"
         )
     return 0.5 if origin == 'corner' else 0.0
 
@@ -54,7 +56,8 @@ def polygon_mask(
     shape: tuple[int, int],  # (H, W) of the radiograph
     origin: str = 'corner',  # where (0, 0) is: the 'corner' or the 'center' of the first pixel
 ) -> np.ndarray:  # (H, W) bool
-    "Pixels whose center lies inside a polygon (even-odd rule, half open on the edge); what lies off the radiograph is cut."
+    """Pixels whose center lies inside a polygon (even-odd rule, half open on the edge); what lies
+    off the radiograph is cut."""
     p = np.asarray(points, float).reshape(-1, 2) - _offset(origin)
     out = np.zeros(shape, bool)
     rows = np.arange(
@@ -101,7 +104,8 @@ def order_corners(
     turn = e[:, 0] * np.roll(e[:, 1], -1) - e[:, 1] * np.roll(e[:, 0], -1)
     if turn.min() <= 1e-3 * abs(turn).max():
         raise AnnotationError(
-            f'points {shown} are not the corners of a body: one lies inside, on a line with, or upon the others; click that vertebra again'
+            f'points {shown} are not the corners of a body: one lies inside, on a line with, or '
+            'upon the others; click that vertebra again'
         )
     return np.roll(around, -int(around.sum(1).argmin()), 0)
 
@@ -116,7 +120,8 @@ def corners_mask(
 
 # %% ../nbs/14_annotations.ipynb #c017
 def _counts(text) -> list[int]:
-    "Run lengths of COCO's compressed string: 5 bits a character, the sixth says that more follow; from the third on, differences to the last but one."
+    """Run lengths of COCO's compressed string: 5 bits a character, the sixth says that more follow;
+    from the third on, differences to the last but one."""
     counts, i = [], 0
     while i < len(text):
         value, shift, more = 0, 0, True
@@ -145,7 +150,8 @@ def rle_mask(
         counts = [-1]
     if min(counts, default=0) < 0 or sum(counts) != h * w:
         raise AnnotationError(
-            f'run lengths add up to {sum(counts)}, not to {h} x {w} = {h * w}; the entry was cut off or the size is of another radiograph'
+            f'run lengths add up to {sum(counts)}, not to {h} x {w} = {h * w}; the entry was '
+            'cut off or the size is of another radiograph'
         )
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(w, h).T
 
@@ -205,7 +211,8 @@ def read_coco(
         ]
     except (KeyError, TypeError, AttributeError) as e:
         raise AnnotationError(
-            f'{path}: an entry of images, categories or annotations is not as COCO has it ({type(e).__name__}: {e})'
+            f'{path}: an entry of images, categories or annotations is not as COCO has it '
+            f'({type(e).__name__}: {e})'
         ) from e
 
 
@@ -330,7 +337,8 @@ def read_landmarks_csv(
     wide = {'image', 'label', *(f'{c}{k}' for c in 'xy' for k in range(1, 5))}
     if not (wide <= set(t) or {'image', 'label', 'x', 'y'} <= set(t)):
         raise AnnotationError(
-            f'{path}: columns {", ".join(t.columns)}; wanted are image, label and x1, y1 ... x4, y4 (one row per vertebra), or image, label, x, y (one row per point)'
+            f'{path}: columns {", ".join(t.columns)}; wanted are image, label and x1, y1 ... '
+            'x4, y4 (one row per vertebra), or image, label, x, y (one row per point)'
         )
     t = t.fillna(dict(image='', label=''))  # a blank is a label too, and a wrong one
     extra = lambda row: {c: row[c] for c in _CARRIED if c in t and pd.notna(row[c])}
@@ -382,7 +390,9 @@ def _buu_radiograph(file) -> list[Annotation]:
                 file.stem,
                 '',
                 source=file.name,
-                trouble=f'{len(lines)} rows where a lateral radiograph has 11 (L1 to L5 upper and lower, S1 upper); is it the AP view, or a spine with another number of vertebrae?',
+                trouble=f'{len(lines)} rows where a lateral radiograph has 11 (L1 to L5 upper '
+                'and lower, S1 upper); is it the AP view, or a spine with another '
+                'number of vertebrae?',
             )
         ]
     plates = (
@@ -411,10 +421,12 @@ def _buu_radiograph(file) -> list[Annotation]:
 def read_buu(
     folder,  # the set's `LA` folder: a CSV beside each radiograph
 ) -> list[Annotation]:  # L1 to L5 of each radiograph
-    "Read the lateral part of BUU-LSPINE (Klinwichit et al. 2023, doi:10.3390/app13158646). Patients face left. Raises `AnnotationError`."
+    """Read the lateral part of BUU-LSPINE (Klinwichit et al. 2023, doi:10.3390/app13158646).
+    Patients face left. Raises `AnnotationError`."""
     files = sorted(Path(folder).glob('*.csv'))
     if not files:
         raise AnnotationError(
-            f'{folder}: no .csv files; give the folder `LA`, where each radiograph has its CSV beside it'
+            f'{folder}: no .csv files; give the folder `LA`, where each radiograph has its CSV '
+            'beside it'
         )
     return [a for file in files for a in _buu_radiograph(file)]

@@ -30,7 +30,8 @@ _BASELINE = dict(
 def baseline_table(
     cohort: Cohort,
 ) -> pd.DataFrame:  # one row per characteristic and level, one column per split
-    "Table 1: characteristics of the vertebrae in each split, mean (SD) or n (%), with tests across splits."
+    """Table 1: characteristics of the vertebrae in each split, mean (SD) or n (%), with tests
+    across splits."""
     from tableone import TableOne  # brings scipy.stats along
 
     table = cohort.vertebrae.copy()
@@ -72,7 +73,8 @@ def baseline_table(
 def treatment_table(
     cohort: Cohort,  # needs `treatment`
 ) -> pd.DataFrame:  # rows: class; columns: treatment, n (% of the treatment)
-    "Table 2: classes within each therapeutic method. Raises `ValueError` without a column `treatment`."
+    """Table 2: classes within each therapeutic method. Raises `ValueError` without a column
+    `treatment`."""
     if 'treatment' not in cohort.vertebrae:
         raise ValueError(f'cohort {cohort.name!r} has no `treatment` column; Table 2 needs it')
     counts = pd.crosstab(cohort.vertebrae.fracture_class, cohort.vertebrae.treatment)

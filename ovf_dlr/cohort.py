@@ -51,7 +51,9 @@ class Cohort:
         pd.DataFrame
     )  # one row per vertebra, index `vertebra_id`; `patient_id` is a running number
     readings: pd.DataFrame | None = (
-        None  # further delineations: vertebra_id, reader, session, mask, mask_label; index: row of their file
+        # further delineations: vertebra_id, reader, session, mask, mask_label; index: row of their
+        # file
+        None
     )
     name: str = 'cohort'  # for titles and file names
     synthetic: bool = False  # were the images simulated?
@@ -79,7 +81,8 @@ class Cohort:
         chance = (
             ''
             if self.permuted is None
-            else ' CLASSES PERMUTED among the vertebrae of each set: a check that must end at chance.'
+            else ' CLASSES PERMUTED among the vertebrae of each set: a check that must end at '
+            'chance.'
         )
         return f'{data}Cohort: {self.name}. Class: {self.label}.{chance}'
 
@@ -87,7 +90,8 @@ class Cohort:
         self,
         seed: int,
     ) -> 'Cohort':
-        "The same radiographs with classes dealt out anew among the vertebrae of each set, so that there is nothing to learn."
+        """The same radiographs with classes dealt out anew among the vertebrae of each set, so that
+        there is nothing to learn."""
         rng, table = np.random.default_rng(seed), self.vertebrae.copy()
         table['fracture_class'] = table.groupby('split').fracture_class.transform(
             lambda c: c.sample(frac=1, random_state=rng).set_axis(c.index)
@@ -180,7 +184,8 @@ _CARD = dict(name=str, synthetic=bool, label=str)
 
 
 def _card(root, table, **given):
-    "Name, synthetic and label of a cohort: what was given, else `cohort.yml`, else what the columns support; and problems."
+    """Name, synthetic and label of a cohort: what was given, else `cohort.yml`, else what the
+    columns support; and problems."""
     path, card, wrong = Path(root) / 'cohort.yml', {}, []
     try:
         card = (yaml.safe_load(path.read_text(encoding='utf-8')) if path.is_file() else {}) or {}
@@ -252,7 +257,8 @@ class Manifest:
         return not any(p['severity'] == 'error' for p in self.problems)
 
     def cohort(self) -> Cohort:
-        "The cohort, if nothing is wrong with it, whatever the order of its rows. Raises `CohortError` with every problem."
+        """The cohort, if nothing is wrong with it, whatever the order of its rows. Raises
+        `CohortError` with every problem."""
         found = problem_table(self.problems)
         if not self.usable:
             raise CohortError(self.path, found)
@@ -289,9 +295,12 @@ def read_manifest(
     name: str | None = None,  # for titles
     require_class: bool = True,  # False: rows to be scored, not learned from
     allow_outside: bool = False,  # may images lie outside the manifest's folder?
-    **reading,  # how to read every radiograph: `spacing_if_missing`, `mask_geometry`, `voi_lut`, as columns of the table
+    # how to read every radiograph: `spacing_if_missing`, `mask_geometry`, `voi_lut`, as columns of
+    # the table
+    **reading,
 ) -> Manifest:
-    "Read a manifest, and `readings.csv` and `cohort.yml` beside it. Raises `ValueError` only where there is no table to speak of."
+    """Read a manifest, and `readings.csv` and `cohort.yml` beside it. Raises `ValueError` only
+    where there is no table to speak of."""
     path = _manifest_path(path)
     raw = _respell(_read_table(path))
     table, screened, problems = _set_aside(raw)
@@ -444,9 +453,11 @@ def _contradictions(first, second, path, permuted):
 
 def second_view(
     first: Cohort,
-    second: Cohort,  # radiographs and masks of at least the same vertebrae; read with `require_class=False`
+    # radiographs and masks of at least the same vertebrae; read with `require_class=False`
+    second: Cohort,
 ) -> Cohort:  # `second` with the rows, patients, sets and classes of `first`
-    "Match the radiographs of another projection to a cohort. Raises `CohortError` naming every vertebra that has none or contradicts."
+    """Match the radiographs of another projection to a cohort. Raises `CohortError` naming every
+    vertebra that has none or contradicts."""
     v, w = first.vertebrae, second.vertebrae
     absent = [
         (

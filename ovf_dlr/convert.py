@@ -54,7 +54,8 @@ def level_of(
 def deformity_class(
     ratio: float,  # lowest height over the higher end, 0 to 1
 ) -> int:  # 0, 1 or 2
-    "Class 0 from 0.91, 1 from 0.83, 2 below: thresholds that cut three groups from geometry. Not a clinical grade."
+    """Class 0 from 0.91, 1 from 0.83, 2 below: thresholds that cut three groups from geometry. Not
+    a clinical grade."""
     return int(ratio < 0.91) + int(ratio < 0.83)
 
 
@@ -85,13 +86,15 @@ def annotation_mask(
     origin: str = 'corner',  # as for `polygon_mask`
     y_up: bool = False,  # is y counted from the bottom of the radiograph?
 ) -> np.ndarray:  # (H, W) bool
-    "Mask of one annotation: the union of its outlines, or its own pixels. Raises `AnnotationError`."
+    """Mask of one annotation: the union of its outlines, or its own pixels. Raises
+    `AnnotationError`."""
     if annotation.trouble:
         raise AnnotationError(annotation.trouble)
     if annotation.mask is not None:
         if annotation.mask.shape != tuple(shape):
             raise AnnotationError(
-                f'mask {annotation.mask.shape} and radiograph {tuple(shape)} differ in size; was the radiograph resized?'
+                f'mask {annotation.mask.shape} and radiograph {tuple(shape)} differ in size; '
+                'was the radiograph resized?'
             )
         return annotation.mask
     out = np.zeros(shape, bool)
@@ -121,7 +124,8 @@ def _outline_trouble(points, shape) -> tuple[str, str] | None:
     off = lambda q: bool((q < -1).any() or (q > np.array(shape[::-1]) + 1).any())
     if off(p):
         return (
-            f'reaches from ({p[:, 0].min():.0f}, {p[:, 1].min():.0f}) to ({p[:, 0].max():.0f}, {p[:, 1].max():.0f}) on a radiograph {shape[1]} wide and {shape[0]} high',
+            f'reaches from ({p[:, 0].min():.0f}, {p[:, 1].min():.0f}) to ({p[:, 0].max():.0f}, '
+            f'{p[:, 1].max():.0f}) on a radiograph {shape[1]} wide and {shape[0]} high',
             'are x and y swapped?'
             if not off(p[:, ::-1])
             else 'was it drawn on a radiograph of another size?',
@@ -129,7 +133,11 @@ def _outline_trouble(points, shape) -> tuple[str, str] | None:
     return None
 
 
-_UNKNOWN = "say what it means in `levels` (--level), as in levels={'body': 'L1'}, or {'body': None} (--level body=) where the level is unknown; or put it into `ignore` (--ignore)"
+_UNKNOWN = (
+    "say what it means in `levels` (--level), as in levels={'body': 'L1'}, or "
+    "{'body': None} (--level body=) where the level is unknown; or put it into `ignore` "
+    '(--ignore)'
+)
 
 
 @dataclass
@@ -165,7 +173,8 @@ def _body_problems(a, shape, origin, y_up) -> list[dict]:
                 a.source,
                 a.label,
                 str(e).split(';')[0],
-                'a body is one piece of 60 pixels at least; is the radiograph a thumbnail, or are the coordinates shares of its width?',
+                'a body is one piece of 60 pixels at least; is the radiograph a thumbnail, or '
+                'are the coordinates shares of its width?',
             )
         ]
     return []
@@ -176,7 +185,8 @@ def _center(mask) -> np.ndarray:
 
 
 def _radiograph_problems(name, bodies, masks) -> list[dict]:
-    "Problems that only show among the bodies of a radiograph; `bodies` and `masks` from head to foot by their place."
+    """Problems that only show among the bodies of a radiograph; `bodies` and `masks` from head to
+    foot by their place."""
     found, levels = [], [l for _, l in bodies if l]
     for l in sorted({l for l in levels if levels.count(l) > 1}):
         found.append(
@@ -274,8 +284,10 @@ def _look_at(
                 '',
                 image,
                 f'{w} x {h}',
-                f'is the size that was drawn on (width x height), and the radiograph is {shape[1]} x {shape[0]}',
-                'was the radiograph resized? give the radiographs that were drawn on, or correct the size in the file',
+                'is the size that was drawn on (width x height), and the radiograph is '
+                f'{shape[1]} x {shape[0]}',
+                'was the radiograph resized? give the radiographs that were drawn on, or '
+                'correct the size in the file',
             )
             for h, w in other
         ]
@@ -343,7 +355,9 @@ def write_cohort(
     images,  # folder of the radiographs, searched with its subfolders
     out,  # folder to make; must not exist
     center: str = 'public',  # name of the source, the batch of ComBat
-    patient: str = r'.+',  # regular expression that finds the patient in a radiograph's name; its last group, if it has one
+    # regular expression that finds the patient in a radiograph's name; its last group, if it has
+    # one
+    patient: str = r'.+',
     levels: dict | None = None,  # what unusual labels mean: {'vert_1': 'L1', 'body': None}
     ignore=('S1',),  # labels to pass over
     origin: str = 'corner',  # as for `polygon_mask`
@@ -353,7 +367,8 @@ def write_cohort(
     skip: bool = False,  # leave out what has problems instead of refusing
     name: str | None = None,  # of the cohort, for captions; the folder's if None
 ) -> Path:  # of manifest.csv
-    "Radiographs, masks and manifest of a cohort. Raises `CohortError` with every problem, before anything is written."
+    """Radiographs, masks and manifest of a cohort. Raises `CohortError` with every problem, before
+    anything is written."""
     out, images, levels = Path(out), Path(images), levels or {}
     _offset(origin)  # raises where it is neither
     if bad := [l for l in levels.values() if l and level_of(l) != l]:

@@ -77,7 +77,8 @@ class CohortError(ValueError):
         lines = [self._line(p) for p in errors.head(20).itertuples()]
         more = (
             [
-                f'  ... and {len(errors) - 20} more (`ovf-dlr check --report problems.csv` writes them all)'
+                f'  ... and {len(errors) - 20} more (`ovf-dlr check --report problems.csv` '
+                'writes them all)'
             ]
             if len(errors) > 20
             else []
@@ -89,7 +90,10 @@ class CohortError(ValueError):
     @staticmethod
     def _line(p):
         where = f'{"" if p.file == "manifest" else p.file + " "}{"" if p.row == "" else f"row {p.row}, "}{p.column}'
-        return f'  {where}{"" if p.value is None else f" = {_shown(p.value)}"}: {p.problem}; {p.way_out}'
+        return (
+            f'  {where}{"" if p.value is None else f" = {_shown(p.value)}"}: {p.problem}; '
+            f'{p.way_out}'
+        )
 
 # %% ../nbs/03_manifest.ipynb #c010
 def _column(dtype, *checks, required=False, **kw):
@@ -202,12 +206,14 @@ def _raw(path) -> pd.DataFrame:
 
 
 def _read_table(path) -> pd.DataFrame:  # index: row number of the spreadsheet; all text
-    "A CSV or Excel sheet as text, blanks as missing. Raises `ValueError` if it is none, or names a column twice."
+    """A CSV or Excel sheet as text, blanks as missing. Raises `ValueError` if it is none, or names
+    a column twice."""
     try:
         cells = _raw(path)
     except Exception as e:
         raise ValueError(
-            f"'{path}' cannot be read as a table ({type(e).__name__}: {e}); save it as CSV in UTF-8 or as .xlsx"
+            f"'{path}' cannot be read as a table ({type(e).__name__}: {e}); save it as CSV in "
+            'UTF-8 or as .xlsx'
         ) from e  # each reader has its own way to fail
     cells = cells.astype('str').apply(lambda c: c.str.strip()).replace('', pd.NA).dropna(how='all')
     if not len(cells):
@@ -369,7 +375,8 @@ def _schema_problem(f, schema, file):
 
 # %% ../nbs/03_manifest.ipynb #c018
 def _set_aside(table):
-    "The rows to study, and (patient_id, center, exclusion) of those that were screened and left out."
+    """The rows to study, and (patient_id, center, exclusion) of those that were screened and left
+    out."""
     reason = (
         table['exclusion'] if 'exclusion' in table else pd.Series(pd.NA, table.index, dtype=object)
     )
@@ -408,7 +415,8 @@ def _set_aside(table):
 
 # %% ../nbs/03_manifest.ipynb #c020
 def _derive(table):
-    "Fill `bone_density`, `astlof`, `fracture_class` and `location` from what implies them; list contradictions."
+    """Fill `bone_density`, `astlof`, `fracture_class` and `location` from what implies them; list
+    contradictions."""
     table, problems = table.copy(), []
     for target, source, implied in [
         (
@@ -438,10 +446,13 @@ def _derive(table):
 
 # %% ../nbs/03_manifest.ipynb #c023
 def split_by_patient(
-    table: pd.DataFrame,  # needs patient_id, center, fracture_class; the first center to appear is the one to train on
+    # needs patient_id, center, fracture_class; the first center to appear is the one to train on
+    table: pd.DataFrame,
     seed: int = 0,  # decides which fifth of the patients becomes the internal set
 ) -> pd.Series:  # split of each row
-    "First center 8:2 by patient into train and internal; the second center external; the third prospective. Raises `ValueError` for more than three centers, or fewer than five patients in the first."
+    """First center 8:2 by patient into train and internal; the second center external; the third
+    prospective. Raises `ValueError` for more than three centers, or fewer than five patients in the
+    first."""
     from sklearn.model_selection import (
         StratifiedGroupKFold,
     )  # seconds, which workers that only open radiographs do without
@@ -449,7 +460,8 @@ def split_by_patient(
     centers = list(dict.fromkeys(table.center))
     if len(centers) > 3:
         raise ValueError(
-            f'{len(centers)} centers ({", ".join(centers)}) and no `split` column; say in `split` which set each row belongs to'
+            f'{len(centers)} centers ({", ".join(centers)}) and no `split` column; say in '
+            '`split` which set each row belongs to'
         )
     split = table.center.map(dict(zip(centers, ('train', 'external', 'prospective'))))
     first = table[table.center == centers[0]].sort_values(
@@ -457,7 +469,8 @@ def split_by_patient(
     )
     if first.patient_id.nunique() < 5:
         raise ValueError(
-            f'center {centers[0]!r} has {first.patient_id.nunique()} patients, 8:2 by patient needs at least 5; add patients, or a `split` column'
+            f'center {centers[0]!r} has {first.patient_id.nunique()} patients, 8:2 by patient '
+            'needs at least 5; add patients, or a `split` column'
         )
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -472,7 +485,8 @@ def split_by_patient(
 
 # %% ../nbs/03_manifest.ipynb #c026
 def _split_problems(table, require_class):
-    "A patient in two splits, no training rows, nothing held out, a class with too few training patients or none held out."
+    """A patient in two splits, no training rows, nothing held out, a class with too few training
+    patients or none held out."""
     several = table.groupby('patient_id').split.transform('nunique') > 1
     problems = _rows(
         table,
@@ -550,7 +564,8 @@ def _doubts(table):
                 '',
                 'vertebra_id',
                 None,
-                f'{n} of {len(table)} ids repeat the patient_id, and tables of predictions name vertebrae',
+                f'{n} of {len(table)} ids repeat the patient_id, and tables of predictions name '
+                'vertebrae',
                 'if it is a hospital number, use other ids or `ovf-dlr deidentify`',
                 severity='warning',
             )
@@ -638,7 +653,8 @@ def _nearest(path) -> str | None:
 
 
 def _resolve(table, root, columns, allow_outside, file='manifest'):
-    "Absolute paths, missing where there is no such file, and a problem for each that is missing or leaves `root`."
+    """Absolute paths, missing where there is no such file, and a problem for each that is missing
+    or leaves `root`."""
     problems, root = [], Path(root).resolve()
     for name in columns:
         found = {cell: _find(root, cell) for cell in set(table[name].dropna())}

@@ -7,7 +7,6 @@ __all__ = ['Maps', 'Thickness', 'body_thickness', 'add_body', 'add_posterior', '
            'add_spurs', 'add_marker', 'attenuation']
 
 # %% ../nbs/08_phantom_beam.ipynb #c002
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np

@@ -12,11 +12,32 @@ from typer.testing import CliRunner
 from ovf_dlr.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
+FAST = (  # files whose tests take seconds and need no run: `make check`
+    'test_evaluation',
+    'test_evaluation_reference',
+    'test_fusion_reference',
+    'test_harmonise_reference',
+    'test_ibsi',
+    'test_keys',
+    'test_paper',
+    'test_radiomics_reference',
+    'test_sync',
+)
+
+
+def pytest_collection_modifyitems(items):
+    "Tests of a file stay in one process, which shares their fixtures; each notebook goes anywhere."
+    for item in items:
+        name = item.path.stem
+        if name in FAST:
+            item.add_marker('fast')
+        if name != 'test_notebooks':
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope='session')
 def shared() -> Path:
-    "Folder of real images and R results; it never enters the repository, so tests that need it skip elsewhere."
+    "Folder of real images and R results, never in the repository; tests that need it skip elsewhere."
     folder = Path(os.environ.get('OVF_DLR_SHARED', ROOT.parent / 'shared'))
     if not (folder / 'reference').is_dir():
         pytest.skip(f'no shared material in {folder}; point OVF_DLR_SHARED at it')
@@ -37,7 +58,7 @@ def command(data: Path, *arguments, check=True, **kw) -> subprocess.CompletedPro
 
 
 def ask(*arguments, refused=False) -> str:
-    "What `ovf-dlr` prints, asked in this process: ten starts of Python would take longer than the tests."
+    "What `ovf-dlr` prints, called in this process: ten starts of Python would take longer."
     done = CliRunner().invoke(app, [str(a) for a in arguments], env={'COLUMNS': '200'})
     assert done.exit_code == (2 if refused else 0), (done.output, done.exception)
     return done.output
@@ -45,7 +66,7 @@ def ask(*arguments, refused=False) -> str:
 
 @pytest.fixture(scope='session')
 def data(tmp_path_factory, worker_id) -> Path:
-    "A data folder of this test session alone, shared by its processes: nothing cached by an earlier run can hide a failure."
+    "A data folder of this test session alone: no earlier cache can hide a failure."
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == 'master' else base.parent) / 'data'
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,5 @@
-"JupyterLab in a browser, as a user has it: every notebook runs from top to bottom, and the widgets are alive."
+"""JupyterLab in a browser, as a user has it: every notebook runs from top to bottom, and the
+widgets are alive."""
 
 import json
 import os
@@ -148,7 +149,8 @@ def saved(page, file):
 
 @pytest.mark.parametrize('name', NOTEBOOKS)
 def test_every_notebook_runs_when_opened(page, lab, checkout, name):
-    "All cells are run and none fails; what was run is read from the saved file, since a long notebook is in the page only where one looks."
+    """All cells are run and none fails; what was run is read from the saved file, since a long
+    notebook is in the page only where one looks."""
     file = checkout / 'nbs' / name
     before = json.loads(file.read_text())
     for cell in before['cells']:  # so that outputs and numbers found afterwards are new

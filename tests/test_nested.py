@@ -1,4 +1,5 @@
-"`nested: true`: what a fold's patients look like reaches nothing that judges them, the networks and the grid search among it."
+"""`nested: true`: what a fold's patients look like reaches nothing that judges them, the networks
+and the grid search among it."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ QUICK = dict(epochs=1, classifiers=('LR', 'KNN'), bootstraps=5)
 
 @pytest.fixture(scope='module')
 def pair(smoke_run, data):
-    "A nested study, and the same with the radiographs of one outer fold's patients turned to noise for the network."
+    """A nested study, and the same with the radiographs of one outer fold's patients turned to
+    noise for the network."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('OVF_DLR_DATA', str(data))
         before, after = (

@@ -1,4 +1,5 @@
-"On pure noise the honest cross-validation claims nothing, and each shortcut claims something: the table of the shortcuts report, on numbers whose truth is known."
+"""On pure noise the honest cross-validation claims nothing, and each shortcut claims something: the
+table of the shortcuts report, on numbers whose truth is known."""
 
 from dataclasses import replace
 
@@ -15,7 +16,8 @@ from ovf_dlr.study import Study, permuted_run
 
 
 def noise(seed):
-    "120 patients of the training set with two alike vertebrae each, of one class mostly, and 40 held-out ones; 80 features that know the patient and nothing of the class."
+    """120 patients of the training set with two alike vertebrae each, of one class mostly, and 40
+    held-out ones; 80 features that know the patient and nothing of the class."""
     rng = np.random.default_rng(seed)
     patient = np.repeat(np.arange(160), 2)
     usual = rng.choice(3, 160, p=[0.4, 0.35, 0.25])[patient]

@@ -1,4 +1,5 @@
-"The site without Quarto: pages, links, anchors, citations and cross-references hold, and nothing is fetched from elsewhere."
+"""The site without Quarto: pages, links, anchors, citations and cross-references hold, and nothing
+is fetched from elsewhere."""
 
 import importlib.util
 import re
@@ -236,7 +237,8 @@ def test_scripts_from_elsewhere_leave_the_pages_and_what_else_is_fetched_is_name
     (tmp_path / 'tutorials').mkdir()
     page = tmp_path / 'tutorials' / 'a.html'
     page.write_text(
-        f'<head><script src="https://cdn.example.org/require.min.js" integrity="x" crossorigin="anonymous"></script>\n{own}'
+        '<head><script src="https://cdn.example.org/require.min.js" integrity="x" '
+        f'crossorigin="anonymous"></script>\n{own}'
         """<script type="application/javascript">define('jquery', [],function() {return window.jQuery;})</script></head>"""
     )
     assert build.offline(tmp_path) == []

@@ -1,4 +1,5 @@
-"The notebooks are the source of truth: the package, the README and the stored outputs must follow from them."
+"""The notebooks are the source of truth: the package, the README and the stored outputs must follow
+from them."""
 
 import re
 import shutil

@@ -112,7 +112,7 @@ def test_a_run_killed_while_it_trains_goes_on_bit_by_bit(tmp_path):
             'one training was in work, what was finished is gone'
         )
         assert not any(
-            toy_study(killed, augment=True)._unfinished(s).exists()
+            toy_study(killed, augment=True).resource('unfinished', Study.stages()[s]).exists()
             for s in ('network', 'embeddings')
         ), "another study would go on from this one's state"
     assert (done := child(killed, 99)).returncode == 0, done.stderr

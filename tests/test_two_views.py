@@ -1,4 +1,5 @@
-"A second radiograph of every vertebra: its features join those of the first, and the model that leaves the lab asks for both."
+"""A second radiograph of every vertebra: its features join those of the first, and the model that
+leaves the lab asks for both."""
 
 import shutil
 from dataclasses import replace
@@ -59,7 +60,8 @@ def test_every_feature_is_tested_for_repeatability_in_its_own_view(study):
 
 
 def test_a_view_without_readings_is_told_apart_from_one_that_has_them(study, tmp_path):
-    "Each view in its own way, in its own figure and in its own sentence; what was not assessed is not counted as repeatable."
+    """Each view in its own way, in its own figure and in its own sentence; what was not assessed is
+    not counted as repeatable."""
     copy = tmp_path / 'once'
     shutil.copytree(phantom_manifest('phantom:smoke', 0, 'anteroposterior').parent, copy)
     (copy / 'readings.csv').unlink()
