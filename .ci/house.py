@@ -129,8 +129,36 @@ def measure() -> tuple[str, list[str]]:
     return text, broken + upward(trees) + wide
 
 
+def rooms_table() -> str:
+    "Every room with the sentence of its notebook and the rooms it imports from, as Markdown."
+    number = {room: f'{k:02d}' for k, room in enumerate(rooms())}
+    rows = ['| no | room | what it holds | imports from |', '|---|---|---|---|']
+    for room in number:
+        tree = ast.parse((ROOT / 'ovf_dlr' / f'{room}.py').read_text())
+        below = ' '.join(sorted(number[r] for r in imports_of(tree)))
+        rows.append(f'| {number[room]} | `{room}` | {ast.get_docstring(tree)} | {below} |')
+    return '\n'.join(rows)
+
+
+MARKS = (
+    '<!-- rooms: written by `python .ci/house.py --write`, do not edit -->',
+    '<!-- end of rooms -->',
+)
+
+
+def contributing() -> str:
+    "CONTRIBUTING.md with the table of rooms as it is now."
+    before, _, rest = (ROOT / 'CONTRIBUTING.md').read_text().partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    return f'{before}{MARKS[0]}\n\n{rooms_table()}\n\n{MARKS[1]}{after}'
+
+
 if __name__ == '__main__':
+    if '--write' in sys.argv:
+        (ROOT / 'CONTRIBUTING.md').write_text(contributing())
     text, broken = measure()
+    if contributing() != (ROOT / 'CONTRIBUTING.md').read_text():
+        broken.append('the rooms in CONTRIBUTING.md are old: run `python .ci/house.py --write`')
     print(text)
     if broken:
         sys.exit('\n'.join(['', 'Not as CONTRIBUTING asks:', *broken]))
