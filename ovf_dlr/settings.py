@@ -131,7 +131,7 @@ class FoldSettings:
 
     cross_fit_folds: Annotated[int, Ge(2)] = 5  # of out-of-fold embeddings, `strict` only
     folds: Annotated[int, Ge(2)] = 5  # of the grid search
-    nested: bool = False  # `strict`: networks and grid searches anew in each outer fold
+    nested: bool = False  # `strict`: networks and grid searches again in each outer fold
 
 
 @dataclass(frozen=True)

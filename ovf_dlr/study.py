@@ -427,7 +427,7 @@ class _Selecting(_Watching):
 # %% ../nbs/49_study.ipynb #c020
 @dataclass(frozen=True)
 class FoldClassifiers:
-    "How the classifiers of an outer fold are made: at the parameters found already, or tuned anew."
+    "How the classifiers of an outer fold are made: at the parameters found already, or tuned again."
 
     searches: dict  # name -> `Search` on all training rows
     tuning: Tuning | None = None  # None: at the parameters of `searches`
@@ -500,9 +500,9 @@ class _Classifying(_Selecting):
             seed,
         )
         tuned = self.settings.part(TuningSettings)
-        anew = Tuning(tuned.grid, tuned.tuning, tuned.calibrate)
+        again = Tuning(tuned.grid, tuned.tuning, tuned.calibrate)
         nested = self.nested_embeddings
-        classifiers = FoldClassifiers(self.searches, nested and anew, folds.folds, seed)
+        classifiers = FoldClassifiers(self.searches, nested and again, folds.folds, seed)
         outer = patient_folds(
             v.fracture_class.astype(int), v.patient_id, folds.cross_fit_folds, seed
         )
