@@ -1,8 +1,11 @@
-"""Build the site, for `make site`: nbdev prepares the notebooks, Quarto renders them, and scripts that would be fetched from elsewhere go.
+"""Build the site, for `make site`: nbdev prepares the notebooks, Quarto renders them.
 
-To document a notebook, nbdev runs its exported cells and every cell that holds an import. A demonstration that imports something on the way
-stands on cells that are not run, and fails; so does a signature that names a class of a later cell. Here only exported cells, signatures and cells
-of nothing but imports are run, in a namespace that holds the notebook's module from the start.
+Scripts that would be fetched from elsewhere are taken out.
+
+To document a notebook, nbdev runs its exported cells and every cell that holds an import. A
+demonstration that imports something on the way needs cells that are not run, and fails; so does a
+signature that names a class of a later cell. Here only exported cells, signatures and cells of
+nothing but imports are run, in a namespace that holds the notebook's module from the start.
 """
 
 import ast

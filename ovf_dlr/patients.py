@@ -15,95 +15,107 @@ from sklearn.model_selection import StratifiedGroupKFold
 # %% ../nbs/01_patients.ipynb #c006
 def align_rows(
     X,  # feature table (n, p); matching happens when it is a DataFrame
-    values,  # one value per row: a Series is matched by its index, anything else is taken in order
+    values,  # one per row: a Series is matched by its index, anything else is taken in order
     what: str = 'labels',  # for the error message
 ) -> np.ndarray:  # (n,)
-    "`values` in the row order of `X`; raises ValueError if a row has no value, or if the lengths differ."
+    "`values` in the row order of `X`. Raises `ValueError` for a row without one, or other lengths."
     if isinstance(X, pd.DataFrame) and isinstance(values, pd.Series):
-        lost = X.index.difference(values.index)
-        if len(lost):
-            raise ValueError(
-                f'{len(lost)} rows have no {what}, the first is {lost[0]!r}; index both by vertebra_id'
-            )
-        if values.index.has_duplicates:
-            raise ValueError(f'{what} name {values.index[values.index.duplicated()][0]!r} twice')
-        values = values.loc[X.index]
+        values = _by_name(X.index, values, what)
     values = np.asarray(values)
     rows = getattr(X, 'shape', values.shape)[0]
     if len(values) != rows:
         raise ValueError(f'{rows} rows but {len(values)} {what}')
     return values
 
+
+def _by_name(index, values, what):
+    "The values of the rows of an index."
+    lost = index.difference(values.index)
+    if len(lost):
+        raise ValueError(
+            f'{len(lost)} rows have no {what}, the first is {lost[0]!r}; index both by vertebra_id'
+        )
+    if values.index.has_duplicates:
+        raise ValueError(f'{what} name {values.index[values.index.duplicated()][0]!r} twice')
+    return values.loc[index]
+
 # %% ../nbs/01_patients.ipynb #c009
 class FewerFoldsWarning(UserWarning):
-    "The rarest class has too few patients for the number of folds asked for."
+    "The rarest class has fewer patients than there should be folds."
 
 # %% ../nbs/01_patients.ipynb #c010
-def _whole(
+def _complete(
     splits: list,  # (train, test) positions
     y: np.ndarray,  # (n,) labels
 ) -> bool:
     "Whether every training part holds every class, and no test part is empty."
-    return all(
-        len(test) and len(np.unique(y[train])) == len(np.unique(y)) for train, test in splits
-    )
+    n = len(np.unique(y))
+    return all(len(test) and len(np.unique(y[train])) == n for train, test in splits)
 
 # %% ../nbs/01_patients.ipynb #c011
 def _rarest(
     y: np.ndarray,  # (n,) labels
     patient_id: np.ndarray,  # (n,) patients
 ) -> tuple:  # (label, number of patients)
-    "The class seen in the fewest patients."
-    return min(
-        ((k.item(), len(np.unique(patient_id[y == k]))) for k in np.unique(y)),
-        key=lambda pair: pair[1],
-    )
+    "The class that occurs in the fewest patients."
+    counts = [(k.item(), len(np.unique(patient_id[y == k]))) for k in np.unique(y)]
+    return min(counts, key=lambda pair: pair[1])
 
 # %% ../nbs/01_patients.ipynb #c012
+_DRAWS = 20  # of folds of one number, until every training part holds every class
+
+
 def patient_folds(
     y,  # (n,) class labels; continuous values are not stratified
     patient_id=None,  # (n,) patients; None makes each row its own patient
     n_folds: int = 5,
     seed: int = 0,
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # positions of training and test rows, per fold
-    "Stratified folds that never part a patient; fewer than `n_folds`, with `FewerFoldsWarning`, where a class has fewer patients than that. Raises `ValueError` where no two folds hold every class."
-    y, patient_id = (
-        np.asarray(y),
-        np.arange(len(y)) if patient_id is None else np.asarray(patient_id),
-    )
+    """Stratified folds that never part a patient.
+
+    There are fewer, with `FewerFoldsWarning`, where a class has fewer patients than folds. Raises
+    `ValueError` where no two folds hold every class."""
+    y = np.asarray(y)
+    patient_id = np.arange(len(y)) if patient_id is None else np.asarray(patient_id)
     strata = y if len(np.unique(y)) <= max(10, n_folds) else np.zeros(len(y), int)
     label, patients = _rarest(strata, patient_id)
     if patients < 2:
         raise ValueError(
-            f'class {label} has {patients} patient in {len(y)} rows; cross-validation needs at least 2 per class'
+            f'class {label} has {patients} patient in {len(y)} rows; '
+            'cross-validation needs at least 2 per class'
         )
-    for k in range(min(n_folds, patients), 1, -1):
-        for draw in range(20):
-            splits = _draw(strata, patient_id, k, seed + 1000 * draw)
-            if _whole(splits, strata):
-                if k < n_folds:
-                    warnings.warn(
-                        f'{k} folds instead of {n_folds}: class {label} has only {patients} patients',
-                        FewerFoldsWarning,
-                        stacklevel=2,
-                    )
-                return splits
-    raise ValueError(
-        f'no two folds hold every class in training: class {label} has {patients} patients, who carry other classes too'
-    )
+    splits = _most_folds(strata, patient_id, min(n_folds, patients), seed)
+    if splits is None:
+        raise ValueError(
+            f'no two folds hold every class in training: class {label} has {patients} patients, '
+            'who carry other classes too'
+        )
+    if len(splits) < n_folds:
+        text = (
+            f'{len(splits)} folds instead of {n_folds}: class {label} has only {patients} patients'
+        )
+        warnings.warn(text, FewerFoldsWarning, stacklevel=2)
+    return splits
 
 # %% ../nbs/01_patients.ipynb #c013
+def _most_folds(strata, patient_id, most, seed) -> list | None:
+    "Complete folds, as many as possible; None where even two are not."
+    for k in range(most, 1, -1):
+        for draw in range(_DRAWS):
+            splits = _draw(strata, patient_id, k, seed + 1000 * draw)
+            if _complete(splits, strata):
+                return splits
+    return None
+
+
 def _draw(
     strata: np.ndarray,  # (n,) what is kept in proportion
     patient_id: np.ndarray,  # (n,) what is kept together
     k: int,  # folds
     seed: int,
 ) -> list:  # (train, test) positions
-    "One draw of stratified, grouped folds; scikit-learn's remark on rare classes is ours to make, by patient."
+    "One draw of stratified, grouped folds, without scikit-learn's warning of rare classes."
+    folds = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='The least populated class', category=UserWarning)
-        return list(
-            StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(
-                np.zeros(len(strata)), strata, patient_id
-            )
-        )
+        return list(folds.split(np.zeros(len(strata)), strata, patient_id))

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from .audit import Audit, audit
+from .audit import Audit
 from .batch_effect import batch_effect
 from .calibration import calibration_table
 from .classifiers import Tuning, mean_auc, predict_table, ranking, refitted, search
@@ -27,12 +27,12 @@ from ovf_dlr.features import (
     both_views,
     fit_combat,
     height_ratios,
+    inspect_cohort,
     measured_features,
     one_per_patient,
     second_masks,
 )
 from .fusion import SECOND_VIEW
-from .manifest import CohortError
 from .patients import patient_folds
 from .pipeline import Pipeline, stage
 from .preprocess import crop_cohort, load_cases, network_mask
@@ -71,16 +71,7 @@ class _Looking(Pipeline):
     def inspection(self) -> Audit:
         "Size, spacing and mask of every vertebra, and what is odd. Raises `CohortError`."
         extraction = self.settings.extraction
-        found = audit(
-            self.cohort,
-            extraction['min_pixels'],
-            extraction['resample_mm'],
-            self.n_jobs,
-            self.progress,
-        )
-        if len(found.errors):
-            raise CohortError(self.cohort.source, found.problems)
-        return found
+        return inspect_cohort(self.cohort, extraction, self.n_jobs, self.progress)
 
 # %% ../nbs/49_study.ipynb #c008
 class _Measuring(_Looking):
@@ -427,7 +418,7 @@ class _Selecting(_Watching):
 # %% ../nbs/49_study.ipynb #c020
 @dataclass(frozen=True)
 class FoldClassifiers:
-    "How the classifiers of an outer fold are made: at the parameters found already, or tuned again."
+    "How the classifiers of an outer fold are made: at known parameters, or tuned again."
 
     searches: dict  # name -> `Search` on all training rows
     tuning: Tuning | None = None  # None: at the parameters of `searches`
@@ -607,7 +598,7 @@ class _Evaluating(_Classifying):
 
 # %% ../nbs/49_study.ipynb #c025
 class Study(_Evaluating):
-    "One backbone's run over one cohort; every stage is an attribute, computed once and remembered."
+    "One backbone's run over one cohort; its stages are attributes, computed once."
 
     @stage('SHAP values')
     def explanation(self):

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='session')
 def shared() -> Path:
-    "Folder of real images and R results, never in the repository; tests that need it skip elsewhere."
+    "Real images and R results, never in the repository; tests that need them skip elsewhere."
     folder = Path(os.environ.get('OVF_DLR_SHARED', ROOT.parent / 'shared'))
     if not (folder / 'reference').is_dir():
         pytest.skip(f'no shared material in {folder}; point OVF_DLR_SHARED at it')

@@ -239,7 +239,8 @@ def test_scripts_from_elsewhere_leave_the_pages_and_what_else_is_fetched_is_name
     page.write_text(
         '<head><script src="https://cdn.example.org/require.min.js" integrity="x" '
         f'crossorigin="anonymous"></script>\n{own}'
-        """<script type="application/javascript">define('jquery', [],function() {return window.jQuery;})</script></head>"""
+        """<script type="application/javascript">define('jquery', [],function() """
+        """{return window.jQuery;})</script></head>"""
     )
     assert build.offline(tmp_path) == []
     assert page.read_text() == f'<head>{own}</head>'
