@@ -15,16 +15,19 @@ from sklearn.utils.validation import check_is_fitted
 from .evaluation import PROBABILITIES
 from .patients import patient_folds
 
-# %% ../nbs/51_applicability.ipynb #c005
+# %% ../nbs/51_applicability.ipynb #8a5c5925
 class ApplicabilityDomain(BaseEstimator):
-    """Mahalanobis distance from the training rows, and the distance that one in a hundred of them exceeds when measured from other patients.
+    """Mahalanobis distance from the training rows, with a limit that few of them exceed.
 
-    Attributes: `location_` (p,) and `precision_` (p, p) of the training rows, `distances_` (n,) sorted, of each row from those of other patients; `limit_`."""
+    The distances behind the limit are measured from other patients. Attributes: `location_` (p,)
+    and `precision_` (p, p) of the training rows; `distances_` (n,) sorted, of each training row
+    from those of other patients; `limit_`, their quantile `share`. Covariance after Ledoit and
+    Wolf, J Multivar Anal 2004;88:365-411."""
 
     def __init__(
         self,
-        share: float = 0.99,  # of rows like those of the training that lie within the limit
-        n_folds: int = 5,
+        share: float = 0.99,  # of rows like the training rows that are within the limit
+        n_folds: int = 5,  # of patients
         seed: int = 0,  # of the folds
     ):
         self.share, self.n_folds, self.seed = share, n_folds, seed
@@ -35,7 +38,7 @@ class ApplicabilityDomain(BaseEstimator):
         y,  # (n,) class, so that every fold has each
         patient_id,  # (n,) patient
     ):
-        "Learn where the training rows lie, and how far apart patients are."
+        "Learn where the training rows are, and how far patients are from each other."
         X, found = np.asarray(X, float), np.empty(len(X))
         self._learn(X)
         for fit, held in patient_folds(y, patient_id, self.n_folds, self.seed):
@@ -45,45 +48,60 @@ class ApplicabilityDomain(BaseEstimator):
         return self
 
     def _learn(self, X):
+        "Center and shrunk inverse covariance of the rows."
         fitted = LedoitWolf().fit(X)
         self.location_, self.precision_ = fitted.location_, fitted.precision_
         return self
 
-    def distance(self, X) -> np.ndarray:  # (n,)
-        "How far each row lies from the training rows, in standard deviations all features together."
+    def distance(
+        self,
+        X,  # (m, p) fused features
+    ) -> np.ndarray:  # (m,)
+        "Distance of each row from the training rows, in standard deviations of all features."
         check_is_fitted(self)
         off = np.asarray(X, float) - self.location_
         return np.sqrt(np.einsum('ij,jk,ik->i', off, self.precision_, off))
 
-    def exceeded(self, X) -> np.ndarray:  # (n,) 0 to 1
-        "Share of the training rows that lie at least as far out."
+    def exceeded(
+        self,
+        X,  # (m, p) fused features
+    ) -> np.ndarray:  # (m,) 0 to 1
+        "Share of the training rows that are at least as far out."
         return 1 - np.searchsorted(self.distances_, self.distance(X)) / len(self.distances_)
 
-# %% ../nbs/51_applicability.ipynb #c009
+# %% ../nbs/51_applicability.ipynb #f028c9e3
+_UNUSUAL = (
+    'UNUSUAL: this vertebra is further from the training rows ({distance:.1f}) than all but one '
+    'in a hundred of them (limit {limit:.1f}); the model was not made for it.'
+)
+_NEW_CENTER = (
+    'The model does not know the scale of this center: it was estimated from the radiographs '
+    'scored together, or, if they were too few, nothing was harmonised. `ovf-dlr adapt` learns a '
+    'center from its radiographs.'
+)
+_NO_SPACING = (
+    'The radiograph does not state the size of its pixels; 1 mm was assumed, and every size and '
+    'texture depends on it.'
+)
+_SIMULATED = (
+    'The model was trained on simulated radiographs; its scores mean nothing for a patient.'
+)
+_TOSS_UP = 0.1  # difference of two probabilities below which neither class is preferred
+
+
 def doubts(
     row: pd.Series,  # of the table of `Model.score`
     card: dict,  # of the model
-    spacing_known: bool = True,
+    spacing_known: bool = True,  # whether all its radiographs state their pixel size
 ) -> list[str]:
-    "What speaks against believing this score, in sentences."
-    said = []
-    if row.unusual:
-        said.append(
-            f'UNUSUAL: this vertebra lies further from the training rows ({row.distance:.1f}) than all but one in a hundred of them (limit {row.limit:.1f}); the model was not made for it.'
-        )
-    if not row.center_known:
-        said.append(
-            'The model does not know the scale of this center: it was estimated from the radiographs scored together, or, if they were too few, nothing was harmonised. `ovf-dlr adapt` learns a center from its radiographs.'
-        )
-    if not spacing_known:
-        said.append(
-            'The radiograph does not say how large its pixels are; 1 mm was assumed, and every size and texture hangs on it.'
-        )
-    top = np.sort([row[p] for p in PROBABILITIES])[::-1]
-    if top[0] - top[1] < 0.1:
-        said.append(f'The two likeliest classes are {top[0] - top[1]:.2f} apart: a toss-up.')
-    if 'Simulated' in card['cohort']:
-        said.append(
-            'The model was trained on simulated radiographs and can say nothing about a patient.'
-        )
-    return said
+    "Reasons to doubt this score, in sentences."
+    second, first = np.sort([row[p] for p in PROBABILITIES])[-2:]
+    lead = first - second
+    reasons = {
+        _UNUSUAL.format(distance=row.distance, limit=row.limit): row.unusual,
+        _NEW_CENTER: not row.center_known,
+        _NO_SPACING: not spacing_known,
+        f'The two likeliest classes are {lead:.2f} apart: a toss-up.': lead < _TOSS_UP,
+        _SIMULATED: 'Simulated' in card['cohort'],
+    }
+    return [text for text, holds in reasons.items() if holds]

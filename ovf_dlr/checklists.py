@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ANSWERS', 'Answer', 'checklists', 'fill_checklist', 'metrics_score', 'write_reporting']
 
-# %% ../nbs/56_checklists.ipynb #c003
+# %% ../nbs/56_checklists.ipynb #c002
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,24 +17,19 @@ import ovf_dlr
 from .astlof import CLASSES
 from .auc import interval_text
 from .classifiers import CLASSIFIERS
-from .files import atomic_write
+from .files import PACKAGE, atomic_write
 from .manifest import SPLIT_TITLES
-from ovf_dlr.methods_text import (
-    _calibrated,
-    _harmonisation_methods,
-    _repeatability_methods,
-    methods,
-)
-from .pipeline import STAGES, versions
-from .provenance import _PACKAGE, _git_commit, notes
+from .methods_text import _calibrated, _repeatability_methods, methods
+from .pipeline import versions
+from .provenance import _git_commit, notes
 from .study import Study
 
-# %% ../nbs/56_checklists.ipynb #c006
+# %% ../nbs/56_checklists.ipynb #c004
 @dataclass(frozen=True)
 class Answer:
-    "What a run says to an item of a checklist."
+    "The answer of a run to one item of a checklist."
 
-    text: str = ''  # '' where it knows nothing
+    text: str = ''  # '' where the run knows nothing
     where: tuple = ()  # files, relative to the folder of the checklists
     left: str = ''  # what the authors must add
     met: bool | None = None  # METRICS: whether the item is met; None leaves it to the authors
@@ -42,773 +37,615 @@ class Answer:
 
     @property
     def state(self) -> str:
+        "How complete the answer is, in words."
         if not self.applies:
             return 'does not apply'
-        return (
-            'from the run'
-            if self.text and not self.left
-            else 'in part'
-            if self.text
-            else 'to be filled in by the authors'
-        )
+        if not self.text:
+            return 'to be filled in by the authors'
+        return 'in part' if self.left else 'from the run'
 
-# %% ../nbs/56_checklists.ipynb #c009
-_USE = 'Research only. Not a medical device: it must not decide, or help to decide, on the treatment of a patient. Meant for research on lateral radiographs in which the vertebral body has been outlined.'
-
-
-def _run(*names):
-    return tuple(f'../{n}' for n in names)
+# %% ../nbs/56_checklists.ipynb #c006
+_USE = (
+    'Research only. Not a medical device: it must not decide, or help to decide, on the treatment '
+    'of a patient. Meant for research on lateral radiographs in which the vertebral body has been '
+    'outlined.'
+)
+_FACTS = {}  # name in `checklists.yml` -> function(study) -> text
 
 
-def _shared(*names):
-    return tuple(f'../../cohort/{n}' for n in names)
+def _fact(function):
+    "Register a function as the fact of its name."
+    _FACTS[function.__name__.removeprefix('_')] = function
+    return function
 
 
-def _method(*names, left='', where=(), met=None):
-    "An answer made of Methods paragraphs."
-    return lambda s: Answer(
-        ' '.join(methods(s)[n] for n in names), ('methods.md', *where), left, met
-    )
+_PLURALS = dict(patient='patients', vertebra='vertebrae', center='centers')
 
 
-def _count(n, thing):
-    return f'{n:,} {thing if n == 1 else dict(patient="patients", vertebra="vertebrae", center="centers", row="rows")[thing]}'
+def _count(n, thing) -> str:
+    "A number with its noun, singular or plural."
+    return f'{n:,} {thing if n == 1 else _PLURALS[thing]}'
 
 
-def _sentence(*parts):
-    return ' '.join(p for p in parts if p)
+@_fact
+def _n_patients(study) -> str:
+    "How many patients the cohort has."
+    return _count(study.cohort.vertebrae.patient_id.nunique(), 'patient')
 
 
-def _simulated(s):
-    return 'The cohort is simulated; there were no patients.' if s.cohort.synthetic else ''
+@_fact
+def _n_vertebrae(study) -> str:
+    "How many vertebrae the cohort has."
+    return _count(len(study.cohort), 'vertebra')
 
 
-def _no_if_simulated(s):
-    return False if s.cohort.synthetic else None
+@_fact
+def _n_centers(study) -> str:
+    "How many centers the cohort has."
+    return _count(study.cohort.vertebrae.center.nunique(), 'center')
 
 
-def _per_set(s) -> str:
+@_fact
+def _n_training(study) -> str:
+    "How many training rows the cohort has."
+    return str((study.cohort.vertebrae.split == 'train').sum())
+
+
+@_fact
+def _simulated(study) -> str:
+    "That nobody was examined; '' for a real cohort."
+    return 'The cohort is simulated; there were no patients.' if study.cohort.synthetic else ''
+
+
+def _set_text(title, table) -> str:
+    "Patients, vertebrae and classes of one set."
+    classes = ', '.join(str((table.fracture_class == c).sum()) for c in CLASSES)
+    patients = _count(table.patient_id.nunique(), 'patient')
+    return f'{title}: {patients}, {_count(len(table), "vertebra")} (class 0, 1, 2: {classes})'
+
+
+@_fact
+def _per_set(study) -> str:
     "Patients, vertebrae and classes of each set."
-    sets = (
-        (SPLIT_TITLES[x].lower(), s.cohort.vertebrae[s.cohort.vertebrae.split == x])
-        for x in s.cohort.splits
-    )
-    return (
-        '; '.join(
-            f'{title}: {_count(t.patient_id.nunique(), "patient")}, {_count(len(t), "vertebra")} (class 0, 1, 2: {", ".join(str((t.fracture_class == c).sum()) for c in CLASSES)})'
-            for title, t in sets
-        )
-        + '.'
-    )
+    v = study.cohort.vertebrae
+    sets = (_set_text(SPLIT_TITLES[x].lower(), v[v.split == x]) for x in study.cohort.splits)
+    return '; '.join(sets) + '.'
 
 
-def _centers(s) -> str:
-    return ', '.join(
-        f'{c} ({_count(t.patient_id.nunique(), "patient")})'
-        for c, t in s.cohort.vertebrae.groupby('center', sort=False)
-    )
+@_fact
+def _centers(study) -> str:
+    "The centers with their numbers of patients."
+    by_center = study.cohort.vertebrae.groupby('center', sort=False)
+    return ', '.join(f'{c} ({_count(t.patient_id.nunique(), "patient")})' for c, t in by_center)
 
 
-def _exclusions(s) -> str:
+@_fact
+def _exclusions(study) -> str:
     "How many patients were left out, and why."
-    out = s.cohort.screened
+    out = study.cohort.screened
     if out is not None:
-        out = out[~out.patient_id.isin(s.cohort.vertebrae.patient_id)]
+        out = out[~out.patient_id.isin(study.cohort.vertebrae.patient_id)]
     if out is None or not len(out):
         return 'The manifest names no patient that was screened and left out.'
     reasons = out.drop_duplicates(['patient_id', 'center']).exclusion.value_counts()
-    return f'{_count(int(reasons.sum()), "patient")} were left out: {", ".join(f"{r} ({n})" for r, n in reasons.items())}.'
+    listed = ', '.join(f'{r} ({n})' for r, n in reasons.items())
+    return f'{_count(int(reasons.sum()), "patient")} were left out: {listed}.'
 
 
-def _unknown_values(s) -> str:
+_DESCRIPTIONS = ('sex', 'age', 't_score', 'location', 'stage', 'treatment')
+
+
+@_fact
+def _unknown_values(study) -> str:
     "Missing values among the columns that describe patients."
-    v = s.cohort.vertebrae
-    missing = {
-        c: int(v[c].isna().sum())
-        for c in ('sex', 'age', 't_score', 'location', 'stage', 'treatment')
-        if c in v
-    }
+    v = study.cohort.vertebrae
+    missing = {c: int(v[c].isna().sum()) for c in _DESCRIPTIONS if c in v}
+    listed = ', '.join(f'{c} {n}' for c, n in missing.items() if n)
     return (
-        'Missing descriptions: '
-        + (
-            ', '.join(f'{c} {n}' for c, n in missing.items() if n)
-            or f'none among {", ".join(missing) or "no columns"}'
-        )
-        + '.'
+        f'Missing descriptions: {listed or "none among " + (", ".join(missing) or "no columns")}.'
     )
 
 
-def _outside(s) -> list:
+@_fact
+def _held_out(study) -> str:
+    "The titles of the held-out sets."
+    return ', '.join(SPLIT_TITLES[x].lower() for x in study.cohort.splits if x != 'train')
+
+
+def _outside(study) -> list[str]:
     "Held-out sets whose centers the model was not trained on."
-    v = s.cohort.vertebrae
+    v = study.cohort.vertebrae
     known = set(v.center[v.split == 'train'])
-    return [x for x in s.cohort.splits if x != 'train' and not known & set(v.center[v.split == x])]
+    held_out = (x for x in study.cohort.splits if x != 'train')
+    return [x for x in held_out if not known & set(v.center[v.split == x])]
 
 
-ANSWERS = {}  # name in `checklists.yml` -> function(study) -> `Answer`
-ANSWERS.update(
-    authors=lambda s: Answer(),
-    title=lambda s: Answer(
-        f'To be named: deep learning radiomics (a fine-tuned network and PyRadiomics features), lateral radiographs, {s.cohort.label}, {_count(s.cohort.vertebrae.center.nunique(), "center")}.',
-        left='The title.',
-    ),
-    abstract=lambda s: Answer(
-        f'Its numbers: {_per_set(s)} {_headline(s)}', _run('metrics.json'), 'The abstract.'
-    ),
-    keywords=lambda s: Answer(
-        'Techniques used: radiomics, transfer learning, ComBat, LASSO, machine learning.',
-        left='The keywords.',
-    ),
-    intended_use=lambda s: Answer(
-        _USE, _run('model/README.md'), 'The role that the model is to have, and for whom.'
-    ),
-    objectives=lambda s: Answer(
-        f'A model is developed and tested in: {", ".join(SPLIT_TITLES[x].lower() for x in s.cohort.splits if x != "train")}.',
-        left='Aims and hypotheses.',
-    ),
-    direction=lambda s: Answer(
-        (
-            'A prospective validation set is there.'
-            if 'prospective' in s.cohort.splits
-            else 'No set is called prospective.'
-        ),
-        left='How each set was collected.',
-    ),
-    sources=lambda s: Answer(
-        _sentence(
-            _simulated(s),
-            f'{_count(s.cohort.vertebrae.patient_id.nunique(), "patient")} with {_count(len(s.cohort), "vertebra")}; centers: {_centers(s)}.',
-        ),
-        _shared('tables/flow.md'),
-        'Kind of source, private or public, and whom the data stand for.',
-    ),
-    setting=lambda s: Answer(
-        f'{_count(s.cohort.vertebrae.center.nunique(), "center")}: {_centers(s)}.',
-        _shared('tables/flow.md'),
-        'Kind of care and place.',
-    ),
-    centers=lambda s: Answer(
-        _sentence(_simulated(s), f'Centers: {_centers(s)}.'),
-        _shared('tables/flow.md'),
-        met=not s.cohort.synthetic and s.cohort.vertebrae.center.nunique() > 1,
-    ),
-    eligibility=lambda s: Answer(
-        _sentence(_simulated(s), _exclusions(s)),
-        _shared('tables/flow.md', 'figures/figure_1_flow.png'),
-        'The criteria themselves.',
-        _no_if_simulated(s),
-    ),
-    treatments=lambda s: (
-        Answer(
-            'Treatments are tabulated and are no predictors.',
-            _shared('tables/table_2_treatment.md'),
-        )
-        if 'treatment' in s.cohort.vertebrae
-        else Answer()
-    ),
-    outcome=lambda s: Answer(
-        _sentence(
-            _simulated(s),
-            f'The class is: {s.cohort.label}. It describes the vertebra at the time of the radiograph; nothing is foretold.',
-        ),
-        left='How, when and by whom it was assessed, and why this one.',
-        met=_no_if_simulated(s),
-    ),
-    interval=lambda s: Answer(
-        _simulated(s),
-        left='Days between radiograph and reference standard.',
-        met=_no_if_simulated(s),
-    ),
-    sample_size=lambda s: Answer(
-        f'{_per_set(s)} What such numbers of positives do to an interval is drawn.',
-        _run('figures/interval_width.png'),
-        'How the size was arrived at.',
-    ),
-    missing=lambda s: Answer(
-        f'Every one of {_count(len(s.cohort), "vertebra")} has radiograph, mask, class and all features: a run stops otherwise, and nothing is imputed. {_exclusions(s)} {_unknown_values(s)}',
-        _shared('tables/table_1_baseline.md'),
-    ),
-    partition=_method('cohort', where=_shared('tables/flow.md')),
-    disjoint=lambda s: Answer(
-        'Patients: no patient stands in two sets, nor in two folds.', _shared('tables/flow.md')
-    ),
-    overlap=lambda s: Answer(
-        'Within the cohort, no radiograph stands under two patients: a run stops otherwise.',
-        left='Overlap with other publications.',
-    ),
-    differences=lambda s: Answer(
-        f'Sets that hold none of the training centers: {", ".join(SPLIT_TITLES[x].lower() for x in _outside(s)) or "none"}. Characteristics are tabulated by set, radiographs and classes by center.',
-        _shared('tables/table_1_baseline.md', 'tables/films.md', 'tables/center_class_mix.md'),
-        'Differences of setting and eligibility.',
-    ),
-    ethics=lambda s: Answer(
-        _simulated(s), left='' if s.cohort.synthetic else 'Committee, number, consent.'
-    ),
-    protocol=lambda s: Answer(
-        f'Every setting of the run, as it was asked for; protocol `{s.settings.protocol}`.',
-        ('../../settings.yml', '../manifest.json'),
-        'Where the study protocol is, or that there is none.',
-    ),
-    deidentification=lambda s: Answer(
-        'Patients are numbered on reading; no artefact repeats a `patient_id`.',
-        left='How the radiographs were freed of identities (`ovf-dlr deidentify`, if it was used).',
-    ),
-    subsets=lambda s: Answer(
-        f'Of each radiograph the outlined body is used: its mask for the radiomics, a crop with a margin of {s.settings.crop_margin_mm:g} mm for the network.',
-        ('methods.md',),
-    ),
-    flow=lambda s: Answer(
-        f'{_exclusions(s)} {_per_set(s)}', _shared('figures/figure_1_flow.png', 'tables/flow.md')
-    ),
-    characteristics=lambda s: Answer(
-        f'Tabulated by set. {_unknown_values(s)}', _shared('tables/table_1_baseline.md')
-    ),
-    numbers=lambda s: Answer(
-        _per_set(s)
-        + f' Tuning and selection used {s.settings.folds} folds of the training patients.',
-        _shared('tables/flow.md'),
-    ),
-    limitations=lambda s: Answer(
-        ' '.join(notes(s)), ('../manifest.json',), 'Limits of the study beyond the run.'
-    ),
-    adherence=lambda s: Answer(
-        'TRIPOD+AI, CLAIM, CLEAR and METRICS, pre-filled here.',
-        ('tripod_ai.md', 'claim.md', 'clear.md', 'metrics.md'),
-        'Complete them, and say in the paper that they were followed.',
-    ),
-)
-
-# %% ../nbs/56_checklists.ipynb #c011
-def _dicom(s):
-    return (s.inspection.vertebrae.format == 'DICOM').all()
+@_fact
+def _from_elsewhere(study) -> str:
+    "The titles of the held-out sets from other centers."
+    return ', '.join(SPLIT_TITLES[x].lower() for x in _outside(study)) or 'none'
 
 
-def _reliability(s) -> Answer:
-    "Whether, and from what, repeatability was told."
-    where = (
-        ()
-        if s.own_repeatability is None
-        else ('methods.md', *_shared('tables/icc_by_family.md', 'tables/icc_all_features.md'))
-    )
-    return Answer(
-        _repeatability_methods(s),
-        where,
-        '' if s.second_readings else 'Second readings, if there are any.',
-        s.repeatability is not None,
-    )
+@_fact
+def _direction(study) -> str:
+    "Whether one of the sets is prospective."
+    there = 'prospective' in study.cohort.splits
+    return 'A prospective validation set is there.' if there else 'No set is called prospective.'
 
 
-def _bins(how):
-    return (
-        f'A fixed number of {how["bin_count"]} bins.'
-        if how['bin_count']
-        else f'Bins of a fixed width of {how["bin_width"]:g}.'
-    )
+@_fact
+def _all_notes(study) -> str:
+    "What was missing, skipped or assumed, as one paragraph."
+    return ' '.join(notes(study))
+
+# %% ../nbs/56_checklists.ipynb #c007
+@_fact
+def _headers(study) -> str:
+    "Whether the headers of all radiographs describe their acquisition."
+    if (study.inspection.vertebrae.format == 'DICOM').all():
+        return 'Devices and exposure are tabulated from the DICOM headers.'
+    return 'Not all radiographs are DICOM; what headers state is tabulated.'
 
 
-ANSWERS.update(
-    acquisition=lambda s: Answer(
-        _sentence(
-            _simulated(s),
-            'Devices and exposure are tabulated from the DICOM headers.'
-            if _dicom(s)
-            else 'Not all radiographs are DICOM; what headers say is tabulated.',
-        ),
-        _shared('tables/table_s1_acquisition.md'),
-        'Positioning, and whatever the headers do not say.',
-        _no_if_simulated(s),
-    ),
-    translatability=lambda s: Answer(
-        _sentence(_simulated(s), 'Lateral radiographs.'),
-        left='Whether they were taken by a standard protocol.',
-        met=_no_if_simulated(s),
-    ),
-    single_modality=lambda s: Answer(
-        'Radiographs are the only images that the model sees.', met=True
-    ),
-    delineation=lambda s: Answer(
-        f'One mask per vertebra, {_count(len(s.cohort), "vertebra")}; '
-        + (
-            'no vertebra was outlined again.'
-            if s.cohort.readings is None
-            else f'{s.cohort.readings.vertebra_id.nunique()} were outlined again.'
-        ),
-        _shared('figures/figure_4_segmentation.png', 'figures/contact_sheet.png'),
-        'Rules, software and readers of the outlines.',
-    ),
-    automatic=lambda s: Answer(
-        left='Whether the masks were made automatically; if not, the item does not apply.'
-    ),
-    test_masks=lambda s: Answer(
-        left='Who or what outlined the held-out vertebrae.', met=_no_if_simulated(s)
-    ),
-    preparation=_method(
-        'reading',
-        'radiomics',
-        where=_shared('tables/films.md'),
-        left='Whether it was alike for all groups of patients; the run treats all rows alike.',
-    ),
-    preprocessing=_method(
-        'reading', 'radiomics', 'harmonisation', where=_shared('tables/films.md'), met=True
-    ),
-    resampling=lambda s: Answer(
-        f'To {s.settings.extraction["resample_mm"]:g} mm, isotropic, image by cubic B-spline, mask linearly.'
-        if s.settings.extraction['resample_mm']
-        else "None: features are computed at the radiograph's own pixel size.",
-        ('methods.md',),
-    ),
-    discretisation=lambda s: Answer(_bins(s.settings.extraction), ('methods.md',)),
-    image_types=lambda s: Answer(
-        ', '.join(s.settings.extraction['image_types']) + '.', ('methods.md',)
-    ),
-    extractor=lambda s: Answer(
-        f"PyRadiomics {versions()['pyradiomics']}, two-dimensional; the IBSI's digital phantom is reproduced by this package's tests.",
-        ('methods.md',),
-        met=True,
-    ),
-    feature_classes=lambda s: Answer(
-        'Shape, first order, GLCM, GLRLM, GLSZM, GLDM, NGTDM'
-        + ('; ratios of vertebral heights.' if s.settings.height_ratios else '.')
-        + ' Beside them the average-pool activations of the network.',
-        ('methods.md',),
-    ),
-    feature_number=lambda s: Answer(
-        f'{s.selection.counts["radiomics extracted"]:,} radiomic and {s.selection.counts["DTL extracted"]:,} deep features per vertebra.',
-        _run('tables/selection_steps.md'),
-    ),
-    defaults=lambda s: Answer(
-        'All settings are written out, those left at their defaults too.',
-        ('../../settings.yml', '../model/card.json'),
-        met=True,
-    ),
-    candidates=lambda s: Answer(
-        f'All {s.selection.counts["radiomics extracted"]:,} radiomic and {s.selection.counts["DTL extracted"]:,} deep features; nothing clinical was offered.',
-        _run('tables/selection_steps.md'),
-    ),
-    predictors=_method('radiomics', 'transfer', where=_run('tables/dtl_radscore_weights.md')),
-    other_predictors=lambda s: Answer('None: the model sees radiographs and masks alone.'),
-    scaling=_method('reading', 'harmonisation', 'fusion', where=_run('tables/selection_steps.md')),
-    reliability=_reliability,
-    reduction=_method(
-        'repeatability',
-        'fusion',
-        where=_run('tables/selection_steps.md', 'figures/figure_s5_lasso.png'),
-    ),
-    redundancy=_method('fusion', where=_run('tables/selection_steps.md'), met=True),
-    dimensionality=lambda s: Answer(
-        f'{len(s.selection.lasso.selected_)} fused features for {(s.cohort.vertebrae.split == "train").sum()} training vertebrae; how stable the selection is, is tabulated.',
-        _run('tables/selection_steps.md', 'tables/selection_stability.md'),
-        'Whether that is fitting.',
-    ),
-    feature_statistics=lambda s: Answer(
-        f'Features left after each step: {", ".join(f"{k} {n:,}" for k, n in s.selection.counts.items())}.',
-        _run(
-            'tables/selection_steps.md',
-            'tables/selection_stability.md',
-            'tables/dtl_radscore_weights.md',
-        ),
-    ),
-    confounders=lambda s: Answer(
-        'Of the center: how well features tell it before and after ComBat, and how classes differ between centers.'
-        + ' Of sex, age, place and stage, as far as the manifest has them: performance in subgroups.',
-        (*_shared('tables/center_class_mix.md'), *_run('tables/subgroups.md')),
-        'Other confounders, and what was done about them.',
-    ),
-)
+@_fact
+def _outlined_again(study) -> str:
+    "How many vertebrae have second readings."
+    if study.cohort.readings is None:
+        return 'no vertebra was outlined again.'
+    return f'{study.cohort.readings.vertebra_id.nunique()} were outlined again.'
 
-# %% ../nbs/56_checklists.ipynb #c013
-def _macro(s) -> dict:
+
+@_fact
+def _resampling(study) -> str:
+    "To which pixel size images were resampled."
+    size = study.settings.extraction['resample_mm']
+    if not size:
+        return "None: features are computed at the radiograph's own pixel size."
+    return f'To {size:g} mm, isotropic, image by cubic B-spline, mask linearly.'
+
+
+@_fact
+def _bins(study) -> str:
+    "How gray values were binned."
+    how = study.settings.extraction
+    if how['bin_count']:
+        return f'A fixed number of {how["bin_count"]} bins.'
+    return f'Bins of a fixed width of {how["bin_width"]:g}.'
+
+
+@_fact
+def _image_types(study) -> str:
+    "The original image and the filters."
+    return ', '.join(study.settings.extraction['image_types'])
+
+
+@_fact
+def _height_ratios(study) -> str:
+    "That ratios of heights are among the features; '' if they are not."
+    return '; ratios of vertebral heights' if study.settings.height_ratios else ''
+
+
+@_fact
+def _n_fused(study) -> str:
+    "How many features the LASSO kept."
+    return str(len(study.selection.lasso.selected_))
+
+
+@_fact
+def _steps(study) -> str:
+    "Features left after each step of the selection."
+    return ', '.join(f'{k} {n:,}' for k, n in study.selection.counts.items())
+
+# %% ../nbs/56_checklists.ipynb #c009
+_PIPELINE = (
+    'inspection radiomics repeatability harmonisation crops network embeddings selection searches '
+    'choice performance explanation'
+).split()
+
+
+@_fact
+def _stages(study) -> str:
+    "The stages of the run in their order."
+    return ', '.join(Study.stages()[name].title for name in _PIPELINE)
+
+
+@_fact
+def _initialisation(study) -> str:
+    "Where the network's first weights come from."
+    b = study.backbone
+    return f'{b.caption} File of the weights: SHA-256 {b.sha256}.' if b.sha256 else b.caption
+
+
+@_fact
+def _algorithms(study) -> str:
+    "The classifiers that were tuned."
+    return ', '.join(CLASSIFIERS[c].label for c in study.settings.classifiers)
+
+
+@_fact
+def _chosen(study) -> str:
+    "The classifier of the model."
+    return CLASSIFIERS[study.chosen].label
+
+
+@_fact
+def _cross_fitting(study) -> str:
+    "Whether there are further networks, for embeddings of the training rows; '' if not."
+    if study.settings.protocol != 'strict':
+        return ''
+    n = study.settings.cross_fit_folds
+    return f'The {n} networks of the cross-fitting embed training rows only.'
+
+
+@_fact
+def _loss_weights(study) -> str:
+    "How the loss of the network treats class imbalance."
+    training = study.settings.training
+    ways = {
+        'classes weighted in the loss of the network': training['class_weights'],
+        f'focal loss (gamma {training["focal_gamma"]:g})': training['focal_gamma'],
+    }
+    used = ' and '.join(way for way, on in ways.items() if on)
+    return used or 'the loss of the network is unweighted'
+
+
+@_fact
+def _calibration(study) -> str:
+    "Which probabilities were calibrated."
+    return _calibrated(study.settings) or 'No probability was calibrated.'
+
+
+@_fact
+def _logistic_regression(study) -> str:
+    "Whether a classical model is among the classifiers."
+    if 'LR' in study.settings.classifiers:
+        return 'Logistic regression is among the classifiers'
+    return 'No logistic regression is among the classifiers'
+
+
+def _macro(study) -> dict[str, str]:
     "Macro AUC of the chosen classifier with interval, by set."
-    rows = s.performance[
-        (s.performance.classifier == s.chosen) & (s.performance['class'] == 'macro')
-    ]
+    of_chosen = study.performance.classifier == study.chosen
+    rows = study.performance[of_chosen & (study.performance['class'] == 'macro')]
     return {r.split: interval_text(r.auc, r.auc_lower, r.auc_upper) for r in rows.itertuples()}
 
 
-def _headline(s) -> str:
+@_fact
+def _headline(study) -> str:
+    "The main result: macro AUC of the chosen classifier in each set."
+    sets = ', '.join(f'{SPLIT_TITLES[x].lower()} {auc}' for x, auc in _macro(study).items())
     return (
-        f'Macro AUC (95 % CI) of {CLASSIFIERS[s.chosen].label}: '
-        + ', '.join(f'{SPLIT_TITLES[x].lower()} {auc}' for x, auc in _macro(s).items())
-        + f'; the training set is {s.training_rows}.'
+        f'Macro AUC (95 % CI) of {_chosen(study)}: {sets}; '
+        f'the training set is {study.training_rows}.'
     )
 
 
-def _leakage(s) -> Answer:
+@_fact
+def _disagreement(study) -> str:
+    "That cases on which backbones disagree are shown; '' if there is one backbone."
+    return '; cases on which backbones disagree' if len(study.settings.backbones) > 1 else ''
+
+
+@_fact
+def _software(study) -> str:
+    "Names and versions of the packages."
+    return ', '.join(f'{k} {v}' for k, v in versions().items())
+
+
+@_fact
+def _packages(study) -> dict[str, str]:
+    "Version by package, for `{packages[...]}`."
+    return versions()
+
+
+@_fact
+def _version(study) -> str:
+    "Version of this package."
+    return ovf_dlr.__version__
+
+
+@_fact
+def _commit(study) -> str:
+    "The commit of the checkout; '' outside one."
+    commit = _git_commit()
+    return f', commit {commit}' if commit else ''
+
+# %% ../nbs/56_checklists.ipynb #c011
+class _Facts(dict):
+    "The facts of a run by name, each computed when a text first names it."
+
+    def __init__(self, study):
+        "`study` itself, the intended use and the Methods are facts as well."
+        super().__init__(study=study, use=_USE)
+
+    def __missing__(self, name):
+        "Compute the fact; raises `KeyError` for a name that is none."
+        self[name] = methods(self['study']) if name == 'methods' else _FACTS[name](self['study'])
+        return self[name]
+
+# %% ../nbs/56_checklists.ipynb #924ab9a6
+@cache
+def _sheet() -> dict:
+    "The content of `ovf_dlr/checklists.yml`: four lists and `answers`."
+    return yaml.safe_load((PACKAGE / 'checklists.yml').read_text())
+
+
+def _not_if_simulated(study) -> bool | None:
+    "Nothing about patients is met by a simulated cohort; of a real one the authors decide."
+    return False if study.cohort.synthetic else None
+
+
+def _several_real_centers(study) -> bool:
+    "Whether patients of more than one center were studied."
+    return not study.cohort.synthetic and study.cohort.vertebrae.center.nunique() > 1
+
+
+_RULES = {  # of `met` in `checklists.yml`
+    'not if simulated': _not_if_simulated,
+    'if there are several real centers': _several_real_centers,
+}
+
+
+def _filled(facts, text='', where=(), left='', met=None, applies=True) -> Answer:
+    "An entry of `answers` with the facts of a run filled in."
+    if isinstance(met, str):
+        met = _RULES[met](facts['study'])
+    return Answer(text.format_map(facts).strip(), tuple(where), left, met, applies)
+
+# %% ../nbs/56_checklists.ipynb #c013
+ANSWERS = {}  # name in `checklists.yml` -> function(study) -> `Answer`
+
+
+def _answer(function):
+    "Register a function as the answer of its name."
+    ANSWERS[function.__name__.removeprefix('_')] = function
+    return function
+
+
+@_answer
+def _treatments(study) -> Answer:
+    "How treatments were handled."
+    if 'treatment' not in study.cohort.vertebrae:
+        return Answer()
+    return Answer(
+        'Treatments are tabulated and are no predictors.',
+        ('../../cohort/tables/table_2_treatment.md',),
+    )
+
+
+@_answer
+def _ethics(study) -> Answer:
+    "Approval and consent, which a simulated cohort does not need."
+    left = '' if study.cohort.synthetic else 'Committee, number, consent.'
+    return Answer(_simulated(study), left=left)
+
+
+_ICC_TABLES = ('../../cohort/tables/icc_by_family.md', '../../cohort/tables/icc_all_features.md')
+
+
+@_answer
+def _reliability(study) -> Answer:
+    "Whether repeatability was assessed, and from what."
+    return Answer(
+        _repeatability_methods(study),
+        () if study.own_repeatability is None else ('methods.md', *_ICC_TABLES),
+        '' if study.second_readings else 'Second readings, if there are any.',
+        study.repeatability is not None,
+    )
+
+
+@_answer
+def _leakage(study) -> Answer:
     "Whether the sets were kept apart in every step."
-    if s.settings.protocol == 'paper':
+    if study.settings.protocol == 'paper':
         return Answer(
-            'ComBat was fitted on the rows of all sets, and embeddings of training rows come from a network that saw them.',
+            'ComBat was fitted on the rows of all sets, and embeddings of training rows come from '
+            'a network that saw them.',
             ('methods.md',),
             met=False,
         )
-    new = bool(_outside(s))
+    apart = 'Sets by patient, before any step; everything is fitted on training rows.'
+    if not _outside(study):
+        return Answer(apart, ('methods.md',), met=True)
     return Answer(
-        'Sets by patient, before any step; everything is fitted on training rows.'
-        + (
-            ' A further center is moved onto them by what its own unlabelled rows show; the model does not change.'
-            if new
-            else ''
-        ),
+        f'{apart} A further center is moved onto them by what its own unlabelled rows show; the '
+        'model does not change.',
         ('methods.md',),
-        'Whether you count that as keeping apart.' if new else '',
-        None if new else True,
+        'Whether you count that as keeping apart.',
     )
 
 
-def _imbalance(s) -> str:
-    t = s.settings.training
-    used = [
-        w
-        for w, on in {
-            'classes weighed in the loss of the network': t['class_weights'],
-            f'focal loss (gamma {t["focal_gamma"]:g})': t['focal_gamma'],
-        }.items()
-        if on
-    ]
-    return f'{_per_set(s)} No row was added or dropped for balance; {" and ".join(used) or "the loss of the network is unweighted"}; class weights are part of the grids where a classifier has them. {_calibrated(s.settings) or "No probability was calibrated."}'
+_PERFORMANCE = (
+    '../tables/table_3_performance.md',
+    '../tables/auc_intervals.md',
+    '../figures/figure_7_roc.png',
+)
 
 
-def _compared(s) -> Answer:
-    if len(s.settings.backbones) < 2:
+@_answer
+def _internal_testing(study) -> Answer:
+    "The result in the internal validation set."
+    if 'internal' not in study.cohort.splits:
+        return Answer('There is no internal validation set.', met=False)
+    return Answer(f'Macro AUC (95 % CI) {_macro(study)["internal"]}.', _PERFORMANCE, met=True)
+
+
+@_answer
+def _external_testing(study) -> Answer:
+    "Whether held-out rows come from another center."
+    far = _outside(study)
+    text = 'No held-out set comes from another center.'
+    if far:
+        text = f'{" and ".join(SPLIT_TITLES[x] for x in far)}: none of the training centers.'
+    return Answer(
+        f'{_simulated(study)} {text}'.strip(),
+        ('../tables/table_3_performance.md',) if far else (),
+        met=bool(far) and not study.cohort.synthetic,
+    )
+
+
+@_answer
+def _comparison(study) -> Answer:
+    "How backbones were compared."
+    if len(study.settings.backbones) < 2:
         return Answer('There is one backbone; nothing was compared.')
     return Answer(
-        "DeLong's test between the models of each pair of backbones in the held-out sets, by patient, p corrected after Holm.",
+        "DeLong's test between the models of each pair of backbones in the held-out sets, by "
+        'patient, p corrected after Holm.',
         ('../../comparison/tables/delong.md', '../../comparison/tables/table_3_backbones.md'),
     )
 
 
-def _external(s) -> Answer:
-    far = _outside(s)
+@_answer
+def _robustness(study) -> Answer:
+    "What shows how much the result depends on chance and on choices."
+    stability = 'Stability of the selection over bootstrap samples of patients'
+    where = '../tables/selection_stability.md'
+    if study.settings.protocol != 'strict':
+        return Answer(f'{stability}.', (where,))
     return Answer(
-        _sentence(
-            _simulated(s),
-            f'{" and ".join(SPLIT_TITLES[x] for x in far)}: none of the training centers.'
-            if far
-            else 'No held-out set comes from another center.',
-        ),
-        _run('tables/table_3_performance.md') if far else (),
-        met=bool(far) and not s.cohort.synthetic,
+        f'{stability}; what common shortcuts would have reported.',
+        (where, '../tables/shortcuts.md'),
     )
-
-
-def _initialisation(s) -> str:
-    b = s.backbone
-    return f'{b.caption} File of the weights: SHA-256 {b.sha256}.' if b.sha256 else b.caption
-
-
-_PERFORMANCE = _run(
-    'tables/table_3_performance.md', 'tables/auc_intervals.md', 'figures/figure_7_roc.png'
-)
-ANSWERS.update(
-    pipeline=lambda s: Answer(
-        f'Stages of the run: {", ".join(STAGES[n].title for n in ("inspection", "radiomics", "repeatability", "harmonisation", "crops", "network", "embeddings", "selection", "searches", "choice", "performance", "explanation"))}.',
-        ('methods.md',),
-        'A drawing of them.',
-    ),
-    building=_method(
-        'transfer', 'fusion', 'classifiers', where=_run('tables/classifier_choice.md')
-    ),
-    architecture=lambda s: Answer(
-        f'{methods(s)["transfer"]} In: radiograph and mask of one vertebra. Out: three class probabilities.',
-        ('methods.md', *_run('figures/architecture.png', 'model/card.json')),
-    ),
-    software=lambda s: Answer(
-        ', '.join(f'{k} {v}' for k, v in versions().items()) + '.', ('../manifest.json',)
-    ),
-    initialisation=lambda s: Answer(_initialisation(s), ('../manifest.json',)),
-    algorithms=lambda s: Answer(
-        ', '.join(CLASSIFIERS[c].label for c in s.settings.classifiers) + '.',
-        _run('tables/table_s11_classifiers.md'),
-    ),
-    training=_method(
-        'transfer',
-        'classifiers',
-        where=_run('tables/training_log.md', 'tables/table_s11_classifiers.md'),
-    ),
-    choice=_method('classifiers', where=_run('tables/classifier_choice.md')),
-    ensembles=lambda s: Answer(
-        f'None: one network and one classifier, {CLASSIFIERS[s.chosen].label}, make the model.'
-        + (
-            f' The {s.settings.cross_fit_folds} networks of the cross-fitting embed training rows only.'
-            if s.settings.protocol == 'strict'
-            else ''
-        )
-    ),
-    end_to_end=lambda s: Answer(
-        'No network decides by itself: its activations are features among others.', applies=False
-    ),
-    heterogeneity=lambda s: Answer(
-        f'{_harmonisation_methods(s)} What is left of centers in the features and in the performance is tabulated.',
-        (*_shared('tables/center_class_mix.md'), *_run('tables/subgroups.md')),
-    ),
-    by_center=lambda s: Answer(
-        'AUC by center, where the held-out vertebrae suffice.', _run('tables/subgroups.md')
-    ),
-    measures=_method(
-        'evaluation',
-        where=_run(
-            'tables/table_3_performance.md',
-            'tables/table_3_details.md',
-            'figures/confusion.png',
-            'tables/calibration.md',
-            'figures/decision_curves.png',
-            'figures/training_curves.png',
-        ),
-        met=True,
-    ),
-    uncertainty=_method('evaluation', where=_run('tables/auc_intervals.md'), met=True),
-    calibration=lambda s: Answer(
-        'Slope, intercept and Brier score per class and set, with intervals by patient.',
-        _run('tables/calibration.md', 'figures/calibration.png'),
-        met=True,
-    ),
-    updating=lambda s: Answer('The model was not updated or recalibrated.'),
-    scoring=lambda s: Answer(
-        f'From radiograph and mask, one row per vertebra and classifier; held-out rows by the frozen model, the training set {s.training_rows}.',
-        _run('predictions.csv', 'model/README.md'),
-    ),
-    imbalance=lambda s: Answer(_imbalance(s), _run('tables/training_log.md')),
-    fairness=lambda s: Answer(
-        'Nothing was changed for fairness; performance by sex and age, as far as the manifest has them, is tabulated.',
-        _run('tables/subgroups.md'),
-        'Why, and which groups matter.',
-    ),
-    output=lambda s: Answer(
-        "Three probabilities; the class is the most probable one. Thresholds per class maximise Youden's index on the training rows, "
-        + s.training_rows
-        + '.',
-        _run('tables/table_3_details.md'),
-    ),
-    leakage=_leakage,
-    testing=lambda s: Answer(
-        f'Held out: {", ".join(SPLIT_TITLES[x].lower() for x in s.cohort.splits if x != "train")}; from other centers: {", ".join(SPLIT_TITLES[x].lower() for x in _outside(s)) or "none"}.',
-        _run('tables/table_3_performance.md'),
-    ),
-    internal_testing=lambda s: (
-        Answer(_macro(s)['internal'].join(('Macro AUC (95 % CI) ', '.')), _PERFORMANCE, met=True)
-        if 'internal' in s.cohort.splits
-        else Answer('There is no internal validation set.', met=False)
-    ),
-    external_testing=_external,
-    comparison=_compared,
-    without_radiomics=lambda s: Answer(
-        'Not made: the run has no model without radiomics and deep features. Decision curves show the net benefit against treating all or none.',
-        _run('figures/decision_curves.png'),
-        'A comparison with what is done without the model.',
-    ),
-    classical=lambda s: Answer(
-        f'{"Logistic regression is among the classifiers" if "LR" in s.settings.classifiers else "No logistic regression is among the classifiers"}; Brier scores stand beside those of the prevalence alone.',
-        _run('tables/classifier_choice.md', 'tables/calibration.md'),
-        'Whether that suffices; no test compares them.',
-    ),
-    explanation=lambda s: Answer(
-        'SHAP values of the chosen classifier; activation and occlusion maps of the network.',
-        _run(
-            'tables/shap_importance.md',
-            'figures/figure_s13_importance.png',
-            'figures/activation_maps.png',
-        ),
-    ),
-    robustness=lambda s: Answer(
-        'Stability of the selection over bootstrap samples of patients'
-        + (
-            '; what common shortcuts would have claimed.'
-            if s.settings.protocol == 'strict'
-            else '.'
-        ),
-        _run(
-            'tables/selection_stability.md',
-            *(['tables/shortcuts.md'] if s.settings.protocol == 'strict' else []),
-        ),
-    ),
-    failures=lambda s: Answer(
-        'Confusion of classes in every set'
-        + ('; cases on which backbones disagree.' if len(s.settings.backbones) > 1 else '.'),
-        _run('figures/confusion.png', 'predictions.csv'),
-        'Why cases went wrong.',
-    ),
-    performance=lambda s: Answer(_headline(s), (*_PERFORMANCE, *_run('tables/subgroups.md'))),
-    diagnostics=lambda s: Answer(
-        'Sensitivity, specificity, PPV, NPV and F1 with intervals, per class and set.',
-        _run('tables/table_3_details.md'),
-    ),
-    specification=lambda s: Answer(
-        'The frozen model, and the DTL_Radscore written out.',
-        _run('model/card.json', 'model/README.md', 'tables/dtl_radscore_weights.md'),
-        'Restrictions of its use.',
-    ),
-    poor_input=lambda s: Answer(
-        '`ovf-dlr check` and `ovf-dlr predict` refuse radiographs and masks that cannot be read or do not fit each other, and warn of what is odd. A vertebra without radiograph or mask has no score.',
-        _run('model/README.md'),
-    ),
-    user_effort=lambda s: Answer(
-        'A user outlines the vertebral body on the radiograph; the rest is computed.',
-        _run('model/README.md'),
-        'The expertise that this needs.',
-    ),
-    data_sharing=lambda s: Answer(
-        'Nothing is shared by the run itself.', left='What is shared, where, and on which terms.'
-    ),
-    feature_sharing=lambda s: Answer(
-        'Probabilities of every vertebra are written; the features are in the cache.',
-        _run('predictions.csv'),
-        'Whether the features are shared.',
-    ),
-    settings_sharing=lambda s: Answer(
-        'The settings file repeats the run.', ('../../settings.yml',), 'Where it is published.'
-    ),
-    code_sharing=lambda s: Answer(
-        f'ovf_dlr {ovf_dlr.__version__}'
-        + (f', commit {commit}' if (commit := _git_commit()) else '')
-        + ', Apache-2.0.',
-        ('../../settings.yml', '../manifest.json'),
-        'Where code and settings are published.',
-    ),
-    model_sharing=lambda s: Answer(
-        'The model folder holds all that is needed, and no code.',
-        _run('model/README.md'),
-        'Whether and where it is published.',
-    ),
-    ready_to_use=lambda s: Answer(
-        '`ovf-dlr predict` scores new vertebrae with the model folder.',
-        _run('model/README.md'),
-        'Whether the model folder is published.',
-    ),
-    availability=lambda s: Answer(
-        f'Software: ovf_dlr {ovf_dlr.__version__}, Apache-2.0. Model: a folder that the software reads.',
-        _run('model/README.md'),
-        'Availability of model and data.',
-    ),
-)
 
 # %% ../nbs/56_checklists.ipynb #c015
 @cache
 def checklists() -> dict:  # name -> title, reference, doi, items
     "The four checklists of `ovf_dlr/checklists.yml`."
-    return yaml.safe_load((_PACKAGE / 'checklists.yml').read_text())
+    return {name: of for name, of in _sheet().items() if name != 'answers'}
 
 
-def fill_checklist(
-    study: Study,
-    name: str,  # TRIPOD+AI, CLAIM, CLEAR or METRICS
-) -> pd.DataFrame:  # one row per item
-    "A checklist as far as the run can fill it in. Raises `ValueError` for a list that is not there, or an item without its answer."
+def _checked_items(name) -> pd.DataFrame:
+    "The items of a list. Raises `ValueError` for an unknown list, or an item without its answer."
     if name not in checklists():
         raise ValueError(f'checklist {name!r} is none of {", ".join(checklists())}')
     items = pd.DataFrame(checklists()[name]['items'])
-    if lost := sorted(set(items.answer) - set(ANSWERS)):
+    if lost := sorted(set(items.answer) - set(ANSWERS) - set(_sheet()['answers'])):
         raise ValueError(
-            f'checklists.yml, {name}: {", ".join(lost)} is no answer of ANSWERS; add it, or write `authors`'
+            f'checklists.yml, {name}: {", ".join(lost)} is no answer of `answers` or ANSWERS; '
+            'add it, or write `authors`'
         )
-    said = {key: ANSWERS[key](study) for key in items.answer.unique()}
-    return items.assign(
-        **{
-            f: items.answer.map(lambda key: getattr(said[key], f))
-            for f in ('state', 'text', 'where', 'left', 'met', 'applies')
-        }
-    ).drop(columns='answer')
+    return items
+
+
+def fill_checklist(
+    study: Study,  # one backbone's run
+    name: str,  # TRIPOD+AI, CLAIM, CLEAR or METRICS
+) -> pd.DataFrame:  # one row per item: the item, state, text, where, left, met, applies
+    """A checklist as far as the run can fill it in.
+
+    Raises `ValueError` for a list that is not there, or an item without its answer."""
+    items, facts = _checked_items(name), _Facts(study)
+    given = {
+        key: ANSWERS[key](study) if key in ANSWERS else _filled(facts, **_sheet()['answers'][key])
+        for key in items.answer.unique()
+    }
+    for field in ('state', 'text', 'where', 'left', 'met', 'applies'):
+        items[field] = items.answer.map(lambda key: getattr(given[key], field))
+    return items.drop(columns='answer')
 
 # %% ../nbs/56_checklists.ipynb #c021
 def metrics_score(
     table: pd.DataFrame,  # METRICS, from `fill_checklist`
-) -> tuple[
-    float, float, float
-]:  # lowest and highest score in %, share of the weight that is open in %
-    "The range of the METRICS score (Kocak et al., Insights Imaging 2024;15:8) that a run leaves."
-    asked = table[table.applies]
+) -> tuple[float, float, float]:  # lowest and highest score, open share of the weight; all in %
+    """The range of the METRICS score that a run leaves open.
+
+    Kocak et al., Insights Imaging 2024;15:8."""
+    items = table[table.applies]
     met, undecided = (
-        asked.weight[asked.met.astype(object).map(lambda m: m is state)].sum() / asked.weight.sum()
+        items.weight[items.met.astype(object).map(lambda m: m is state)].sum() / items.weight.sum()
         for state in (True, None)
     )
     return 100 * met, 100 * (met + undecided), 100 * undecided
 
 # %% ../nbs/56_checklists.ipynb #c025
-def _links(where):
+def _links(where) -> str:
+    "Files as Markdown links."
     return ', '.join(f'[{Path(w).name}]({w})' for w in where)
 
 
-def _cell(text):
-    return text.replace('|', '\\|').replace('\n', ' ')
+def _plain_table(table) -> str:
+    "A Markdown table without padding: cells are long, and padding would make megabytes."
+    rows = [table.columns, ['---'] * table.shape[1], *table.to_numpy()]
+    return '\n'.join(f'| {" | ".join(r)} |' for r in rows)
 
 
-def _plain_table(table):
-    return '\n'.join(
-        f'| {" | ".join(r)} |' for r in [table.columns, ['---'] * table.shape[1], *table.to_numpy()]
-    )  # cells are long: padding would make megabytes
+_OPEN = 'To be filled in by the authors'
+
+
+def _answer_cell(row) -> str:
+    "Text, what is left and whether the item applies, in one cell of a Markdown table."
+    parts = [row.text]
+    if row.left:
+        parts.append(f'*{_OPEN}: {row.left}*')
+    elif not row.text:
+        parts.append(f'*{_OPEN}.*')
+    if not row.applies:
+        parts.append('(Does not apply.)')
+    return ' '.join(p for p in parts if p).replace('|', '\\|').replace('\n', ' ')
+
+
+def _reading_table(name, table) -> pd.DataFrame:
+    "The columns of a filled checklist that its Markdown shows."
+    shown = table[['item', 'section', 'topic', 'asks']].assign(
+        answer=[_answer_cell(r) for r in table.itertuples()], where=table['where'].map(_links)
+    )
+    if name == 'METRICS':
+        met = table.met.map({True: 'yes', False: 'no'}).fillna('open')
+        shown.insert(5, 'met', met.where(table.applies, 'n/a'))
+        shown.insert(6, 'weight', table.weight.map('{:.4f}'.format))
+    return shown
+
+
+def _checklist_head(study, name, table) -> list[str]:
+    "Title, source, caption and counts of a filled checklist, a paragraph each."
+    about, states = checklists()[name], table.state.value_counts()
+    head = [
+        f'# {name}',
+        f'{about["title"]}. {about["reference"]}, '
+        f'[doi:{about["doi"]}](https://doi.org/{about["doi"]}). Items are numbered as published, '
+        'in our own words; for a journal, fill in the published list.',
+        f'{study.caption}',
+        f'{len(table)} items: {", ".join(f"{n} {s}" for s, n in states.items())}. Tables and '
+        'figures are drawn by the reports; a run with `--no-reports` has none.',
+    ]
+    if name == 'METRICS':
+        low, high, undecided = metrics_score(table)
+        head.append(
+            f'**Score: {low:.1f} to {high:.1f} %**, as the items that are open ({undecided:.1f} % '
+            'of the weight) turn out. It rates a study; a run alone is not one.'
+        )
+    return head
 
 
 def _checklist_markdown(study, name, table) -> str:
     "A filled checklist to read."
-    about, open_ = checklists()[name], 'To be filled in by the authors'
-    answer = [
-        _cell(
-            ' '.join(
-                p
-                for p in (
-                    r.text,
-                    f'*{open_}: {r.left}*' if r.left else '' if r.text else f'*{open_}.*',
-                    '(Does not apply.)' if not r.applies else '',
-                )
-                if p
-            )
-        )
-        for r in table.itertuples()
-    ]
-    shown = pd.DataFrame(
-        dict(
-            item=table['item'],
-            section=table.section,
-            topic=table.topic,
-            asks=table.asks,
-            answer=answer,
-            where=table['where'].map(_links),
-        )
-    )
-    if name == 'METRICS':
-        shown.insert(
-            5,
-            'met',
-            table.met.map({True: 'yes', False: 'no'}).fillna('open').where(table.applies, 'n/a'),
-        )
-        shown.insert(6, 'weight', table.weight.map('{:.4f}'.format))
-    states = table.state.value_counts()
-    low, high, undecided = metrics_score(table) if name == 'METRICS' else (None,) * 3
-    head = [
-        f'# {name}',
-        f'{about["title"]}. {about["reference"]}, [doi:{about["doi"]}](https://doi.org/{about["doi"]}). Items are numbered as published, in our own words; for a journal, fill in the published list.',
-        f'{study.caption}',
-        f'{len(table)} items: {", ".join(f"{n} {s}" for s, n in states.items())}. Tables and figures are drawn by the reports; a run with `--no-reports` has none.',
-    ]
-    if name == 'METRICS':
-        head.append(
-            f'**Score: {low:.1f} to {high:.1f} %**, as the items that are open ({undecided:.1f} % of the weight) turn out. It judges a study, which no run is by itself.'
-        )
-    return '\n\n'.join([*head, _plain_table(shown)]) + '\n'
+    body = _plain_table(_reading_table(name, table))
+    return '\n\n'.join([*_checklist_head(study, name, table), body]) + '\n'
 
 
 def _methods_markdown(study) -> str:
     "The Methods paragraphs as a section of a manuscript."
-    return (
-        '\n\n'.join(
-            [
-                '# Methods',
-                f'*{study.caption} Written by ovf_dlr {ovf_dlr.__version__} from what was done; correct it in the manuscript.*',
-                *(f'## {name.capitalize()}\n\n{text}' for name, text in methods(study).items()),
-            ]
-        )
-        + '\n'
+    note = (
+        f'*{study.caption} Written by ovf_dlr {ovf_dlr.__version__} from what was done; '
+        'correct it in the manuscript.*'
     )
+    sections = [f'## {name.capitalize()}\n\n{text}' for name, text in methods(study).items()]
+    return '\n\n'.join(['# Methods', note, *sections]) + '\n'
 
 
-def write_reporting(study: Study) -> Path:  # the folder
-    "The checklists as Markdown and CSV, and `methods.md`, in the run's `reporting`, whole or not at all."
+def write_reporting(
+    study: Study,  # one backbone's run
+) -> Path:  # the folder
+    """The checklists as Markdown and CSV, and `methods.md`, in the run's folder `reporting`.
+
+    The folder appears complete or not at all."""
     with atomic_write(study.folder / 'reporting') as new:
         new.mkdir()
         (new / 'methods.md').write_text(_methods_markdown(study))
         for name in checklists():
             table, stem = fill_checklist(study, name), new / name.lower().replace('+', '_')
             stem.with_suffix('.md').write_text(_checklist_markdown(study, name, table))
-            table.assign(where=table['where'].map(' '.join)).to_csv(
-                stem.with_suffix('.csv'), index=False
-            )
+            plain = table.assign(where=table['where'].map(' '.join))
+            plain.to_csv(stem.with_suffix('.csv'), index=False)
     return study.folder / 'reporting'

@@ -15,234 +15,331 @@ from .settings import TRAINING
 from .study import Study
 
 # %% ../nbs/54_methods_text.ipynb #c005
+_SPACING = dict(caller='given by the manifest or for all radiographs', header='stated by the file')
+_MASK_GEOMETRY = dict(
+    pixels=' Masks were placed on their radiographs pixel by pixel, whatever their headers stated.',
+    resample=' Masks whose header disagreed with their radiograph were resampled onto it by '
+    'nearest neighbour.',
+)
+
+
+def _with_counts(counts, between) -> str:
+    "The values of a column with how often each occurs."
+    return between.join(f'{k} ({n})' for k, n in counts.items())
+
+
 def _reading_methods(study) -> str:
     "How the radiographs of this run were read, counted over its vertebrae."
-    s, seen = study.settings, study.inspection.vertebrae
-    sources = (
-        seen.spacing_from.where(seen.spacing_known, 'assumed to be 1 mm')
-        .replace(
-            dict(caller='given by the manifest or for all radiographs', header='stated by the file')
-        )
-        .value_counts()
+    seen = study.inspection.vertebrae
+    spacing = seen.spacing_from.where(seen.spacing_known, 'assumed to be 1 mm').replace(_SPACING)
+    return (
+        f'{len(seen)} vertebrae were read from {_with_counts(seen.format.value_counts(), ", ")} '
+        f'radiographs; pixel size was {_with_counts(spacing.value_counts(), ", ")}.'
+        f'{_dicom_methods(seen)}{_MASK_GEOMETRY.get(study.settings.mask_geometry, "")}'
     )
-    voi, inverted = seen.voi.value_counts(), int(seen.inverted.sum())
-    said = [
-        f'{len(seen)} vertebrae were read from {", ".join(f"{k} ({n})" for k, n in seen.format.value_counts().items())} radiographs; pixel size was {", ".join(f"{k} ({n})" for k, n in sources.items())}.'
-    ]
-    if (seen.format == 'DICOM').any():
-        said.append(
-            f'DICOM pixels went through the modality transform; the VOI LUT or window was {" and ".join(f"{k} ({n})" for k, n in voi[voi.index != ""].items())}; MONOCHROME1 was inverted ({inverted}).'
-        )
-    said += {
-        'pixels': [
-            'Masks were laid on their radiographs pixel by pixel, whatever their headers said.'
-        ],
-        'resample': [
-            'Masks whose header disagreed with their radiograph were resampled onto it by nearest neighbour.'
-        ],
-    }.get(s.mask_geometry, [])
-    return ' '.join(said)
+
+
+def _dicom_methods(seen) -> str:
+    "What was done to the pixels of DICOM files; '' if there are none."
+    if not (seen.format == 'DICOM').any():
+        return ''
+    voi = seen.voi.value_counts()
+    return (
+        ' DICOM pixels went through the modality transform; the VOI LUT or window was '
+        f'{_with_counts(voi[voi.index != ""], " and ")}; MONOCHROME1 was inverted '
+        f'({int(seen.inverted.sum())}).'
+    )
+
+# %% ../nbs/54_methods_text.ipynb #c006
+def _filter_text(how, name) -> str:
+    "A filter with its options."
+    if name == 'wavelet':
+        return f'wavelet ({how["wavelet"]}, one level, undecimated)'
+    if name == 'log':
+        sigmas = ', '.join(f'{x:g}' for x in how['log_sigmas_mm'])
+        return f'Laplacian of Gaussian (sigma {sigmas} mm)'
+    return name
+
+
+def _resampling_text(how) -> str:
+    "To which pixel size images and masks were resampled."
+    if not how['resample_mm']:
+        return ", at the radiograph's own pixel size"
+    return (
+        f' and resampled to isotropic pixels of {how["resample_mm"]:g} mm '
+        '(cubic B-spline; the mask linearly)'
+    )
+
+
+def _bins_text(how) -> str:
+    "How gray values were discretised."
+    if how['bin_count']:
+        return f'a fixed number of {how["bin_count"]} bins'
+    return f'bins of a fixed width of {how["bin_width"]:g}'
 
 
 def _radiomics_methods(s, n) -> str:
     "How the `n` radiomic features of this run were computed, in the words of the IBSI."
     how = s.extraction
-    bins = (
-        f'a fixed number of {how["bin_count"]} bins'
-        if how['bin_count']
-        else f'bins of a fixed width of {how["bin_width"]:g}'
-    )
-    filters = [
-        f'{k} ({how["wavelet"]}, one level, undecimated)'
-        if k == 'wavelet'
-        else f'Laplacian of Gaussian (sigma {", ".join(f"{x:g}" for x in how["log_sigmas_mm"])} mm)'
-        if k == 'log'
-        else k
-        for k in how['image_types']
-        if k != 'original'
-    ]
+    filters = ', '.join(_filter_text(how, k) for k in how['image_types'] if k != 'original')
     return (
-        'Each image was Z-score normalised'
-        + (
-            f' and resampled to isotropic pixels of {how["resample_mm"]:g} mm (cubic B-spline; the mask linearly)'
-            if how['resample_mm']
-            else ", at the radiograph's own pixel size"
-        )
-        + f'. {n:,} two-dimensional features were extracted from the mask with PyRadiomics {versions()["pyradiomics"]}, following the IBSI: shape, first-order and texture (GLCM, GLRLM, GLSZM, GLDM, NGTDM; distance 1, averaged over directions), with {bins}, on the original image'
-        + (f' and after filters: {", ".join(filters)}.' if filters else '.')
+        f'Each image was Z-score normalised{_resampling_text(how)}. {n:,} two-dimensional features '
+        f'were extracted from the mask with PyRadiomics {versions()["pyradiomics"]}, following the '
+        'IBSI: shape, first-order and texture (GLCM, GLRLM, GLSZM, GLDM, NGTDM; distance 1, '
+        f'averaged over directions), with {_bins_text(how)}, on the original image'
+        + (f' and after filters: {filters}.' if filters else '.')
         + (' Four ratios of vertebral heights were added.' if s.height_ratios else '')
     )
 
-
+# %% ../nbs/54_methods_text.ipynb #53f25d57
 def _harmonisation_methods(study) -> str:
     "Which centers were brought to which scale."
-    v, known, ratios = (
-        study.cohort.vertebrae,
-        study.harmonisation[0],
-        ' Ratios of heights, which no scanner changes, were left as measured.'
-        if study.settings.height_ratios
-        else '',
-    )
-    if v.center.nunique() == 1:
+    if study.cohort.vertebrae.center.nunique() == 1:
         return 'All radiographs come from one center; features were not harmonised.'
+    how = 'Features were harmonised across centers with ComBat, fitted on the'
     if study.settings.protocol == 'paper':
-        return f'Features were harmonised across centers with ComBat, fitted on the pooled rows of all centers.{ratios}'
+        how += ' pooled rows of all centers.'
+    else:
+        how += _adaptation_text(study.cohort.vertebrae, study.harmonisation[0].min_rows)
+    if study.settings.height_ratios:
+        how += ' Ratios of heights, which no scanner changes, were left as measured.'
+    return how
+
+
+def _adaptation_text(v, min_rows) -> str:
+    "The centers of the training rows, those adapted to them, and those that had too few rows."
     home, sizes = v.center[v.split == 'train'].unique(), v.center.value_counts()
-    adapted, left = [
-        [c for c in sorted(set(v.center) - {*home}) if (sizes[c] >= known.min_rows) == enough]
-        for enough in (True, False)
-    ]
-    said = [f'fitted on the training rows ({_listed(home)})'] + (
-        [
-            f'{_listed(adapted)} adapted to them from unlabelled rows of its own'
-            if len(adapted) == 1
-            else f'{_listed(adapted)} adapted to them, each from its own unlabelled rows'
-        ]
-        if adapted
-        else []
-    )
-    return (
-        f'Features were harmonised across centers with ComBat, {", ".join(said)}.'
-        + (f' Left as measured, for want of rows: {_listed(left)}.' if left else '')
-        + ratios
-    )
+    new = sorted(set(v.center) - {*home})
+    adapted = [c for c in new if sizes[c] >= min_rows]
+    left = [c for c in new if sizes[c] < min_rows]
+    text = f' training rows ({_center_list(home)})'
+    if len(adapted) == 1:
+        text += f', {_center_list(adapted)} adapted to them from unlabelled rows of its own'
+    elif adapted:
+        text += f', {_center_list(adapted)} adapted to them, each from its own unlabelled rows'
+    few = f' Left as measured, because of too few rows: {_center_list(left)}.' if left else ''
+    return f'{text}.{few}'
 
 
-def _listed(centers) -> str:
+def _center_list(centers) -> str:
+    "Centers by name."
     return f'center{"s" * (len(centers) != 1)} {" and ".join(map(str, sorted(centers)))}'
 
 
 def _repeatability_methods(study) -> str:
-    "How repeatable features were told, in each view."
+    "How repeatable features were identified, in each view."
+    first = _view_repeatability(study)
     if study.second is None:
-        return _view_repeatability(study)
-    return (
-        f'First view: {_view_repeatability(study)} Second view: {_view_repeatability(study.second)}'
-    )
+        return first
+    return f'First view: {first} Second view: {_view_repeatability(study.second)}'
 
 
 def _view_repeatability(study) -> str:
-    "How repeatable features of one view were told."
+    "How repeatable features of one view were identified."
     s, table = study.settings, study.own_repeatability
     if table is None:
         return 'Repeatability was not assessed.'
-    least = f'{"an intraclass correlation" if s.icc_limit == "value" else "a lower 95 % confidence limit of the intraclass correlation"} of at least {s.icc_threshold:g}'
-    kept = f'were kept ({(table[ICC_COLUMNS[s.icc_limit]] >= s.icc_threshold).sum():,})'
-    if study.second_readings is not None:
-        return f'Features with {least} ({s.icc_form}) within and between readers (n = {table.n_intra.iloc[0]} and {table.n_inter.iloc[0]} vertebrae) {kept}.'
+    n_kept = (table[ICC_COLUMNS[s.icc_limit]] >= s.icc_threshold).sum()
+    limit, kept = _icc_limit_text(s), f'were kept ({n_kept:,})'
+    if study.second_readings is None:
+        return _perturbation_text(s, table, limit, kept)
     return (
-        f'No vertebra was delineated again by both readers. Repeatability was estimated from {s.perturbations} perturbed images and masks of each of {table.n_perturbed.iloc[0]} training vertebrae, one per patient (noise, sub-pixel shift, '
-        f'superpixel-based contour randomisation, change of area; after Zwanenburg et al., Sci Rep 2019); features with {least} (ICC(1,1)) over the copies {kept}. This is no substitute for second readers.'
+        f'Features with {limit} ({s.icc_form}) within and between readers '
+        f'(n = {table.n_intra.iloc[0]} and {table.n_inter.iloc[0]} vertebrae) {kept}.'
     )
 
 
+def _icc_limit_text(s) -> str:
+    "What a feature must reach to count as repeatable."
+    icc = 'an intraclass correlation'
+    if s.icc_limit != 'value':
+        icc = 'a lower 95 % confidence limit of the intraclass correlation'
+    return f'{icc} of at least {s.icc_threshold:g}'
+
+
+def _perturbation_text(s, table, limit, kept) -> str:
+    "How repeatability was estimated without second readings."
+    return (
+        'No vertebra was delineated again by both readers. Repeatability was estimated from '
+        f'{s.perturbations} perturbed images and masks of each of {table.n_perturbed.iloc[0]} '
+        'training vertebrae, one per patient (noise, sub-pixel shift, superpixel-based contour '
+        'randomisation, change of area; after Zwanenburg et al., Sci Rep 2019); features with '
+        f'{limit} (ICC(1,1)) over the copies {kept}. This is no substitute for second readers.'
+    )
+
+# %% ../nbs/54_methods_text.ipynb #2c7ac748
 def _options_methods(training, card) -> str:
-    "The options of fine-tuning that differ from the paper's way, one sentence; '' if there are none."
-    said = dict(
-        class_weights='classes weighed by the inverse of their frequency',
+    "The options of fine-tuning that differ from the paper's way, one sentence; '' if none does."
+    texts = dict(
+        class_weights='classes weighted by the inverse of their frequency',
         focal_gamma=f'focal loss (gamma {training["focal_gamma"]:g})',
         augment='random rotation, magnification and exposure of the training crops',
         freeze_bn='the batch normalisation of the pre-training kept',
         dropout=f'dropout of {training["dropout"]:g} before the last layer',
         lr_min=f'learning rates ending at {training["lr_min"]:g}',
         mixed_precision='single precision throughout',
-        keep_best=f'the epoch ({card["kept_epoch"]}) chosen by the macro AUC of {card["n_valid"]} vertebrae of training patients set aside for it, from whom the network did not learn',
+        keep_best=f'the epoch ({card["kept_epoch"]}) chosen by the macro AUC of {card["n_valid"]} '
+        'vertebrae of training patients set aside for it, from whom the network did not learn',
     )
-    used = [text for key, text in said.items() if training[key] != TRAINING[key]]
+    used = [text for key, text in texts.items() if training[key] != TRAINING[key]]
     return f' Further options: {"; ".join(used)}.' if used else ''
 
 
-def _network_title(network):
-    from ovf_dlr.backbones import (
-        architecture_title,
-    )  # with torch, as the network has it loaded already
+def _fine_tuning_text(s, card) -> str:
+    "On what and with which schedule the network was fine-tuned."
+    epochs = f'{s.epochs} epoch{"s" * (s.epochs != 1)}'
+    precision = ', half precision where it is safe' if card['half_precision'] else ''
+    return (
+        f'was fine-tuned on {s.crop_size} x {s.crop_size} crops of {card["n"]} vertebral bodies of '
+        f'the training set (Adam, batch size {s.batch_size}, {epochs}, cosine annealing from '
+        f'{s.learning_rate:g} in the task part and {s.learning_rate_backbone:g} in the backbone; '
+        f'{card["device"]}{precision}).'
+    )
 
-    return architecture_title(network.card['architecture'])
+
+def _network_text(study) -> str:
+    "Architecture of the network, and the weights it starts from."
+    # this import brings torch along, which a study with its network has loaded already
+    from ovf_dlr.backbones import architecture_title
+
+    weights = study.backbone.caption.removeprefix('Backbone: ').rstrip('.')
+    return f'{architecture_title(study.network.card["architecture"])} ({weights})'
+
+
+def _embedding_text(study) -> str:
+    "Which activations served as features, and whether they were cross-fitted."
+    width = study.embeddings.columns.str.startswith('dtl_').sum()  # of one view
+    text = f' The {width:,} average-pool activations served as features'
+    if study.settings.protocol != 'strict':
+        return f'{text}.'
+    n = study.settings.cross_fit_folds
+    return f'{text}; those of training rows were cross-fitted over {n} folds of patients.'
 
 
 def _views_methods(study) -> str:
     "That there are two views; '' if there is one."
     if study.second is None:
         return ''
-    sources = [
-        feature_source(f) for f in study.selection.lasso.selected_ if f.startswith(SECOND_VIEW)
-    ]
+    selected = [f for f in study.selection.lasso.selected_ if f.startswith(SECOND_VIEW)]
+    sources = [feature_source(f) for f in selected]
+    radiomic, deep = (sources.count(source) for source in SOURCES)
     return (
-        f' Each vertebra was also outlined on a second, anteroposterior radiograph; its {study.second.radiomics.shape[1]:,} radiomic features and the {study.second.embeddings.shape[1]:,} average-pool features of a network of its own, '
-        f'trained in the same way, joined those of the lateral view before harmonisation and selection, which kept {sources.count(SOURCES[0])} and {sources.count(SOURCES[1])} of them.'
+        ' Each vertebra was also outlined on a second, anteroposterior radiograph; its '
+        f'{study.second.radiomics.shape[1]:,} radiomic features and the '
+        f'{study.second.embeddings.shape[1]:,} average-pool features of a network of its own, '
+        'trained in the same way, joined those of the lateral view before harmonisation and '
+        f'selection, which kept {radiomic} and {deep} of them.'
     )
 
 
 def _transfer_methods(study) -> str:
     "How the network was fine-tuned and its features taken."
     s, card = study.settings, study.network.card
-    width = study.embeddings.columns.str.startswith('dtl_').sum()  # of one view
     return (
-        f'A {_network_title(study.network)} ({study.backbone.caption.removeprefix("Backbone: ").rstrip(".")}) was fine-tuned on {s.crop_size} x {s.crop_size} crops of {card["n"]} vertebral bodies of the training set '
-        + f'(Adam, batch size {s.batch_size}, {s.epochs} epoch{"s" * (s.epochs != 1)}, cosine annealing from {s.learning_rate:g} in the task part and {s.learning_rate_backbone:g} in the backbone; {card["device"]}{", half precision where it is safe" if card["half_precision"] else ""}).'
-        + _options_methods(s.training, card)
-        + f' The {width:,} average-pool activations served as features'
-        + (
-            f'; those of training rows were cross-fitted over {s.cross_fit_folds} folds of patients.'
-            if s.protocol == 'strict'
-            else '.'
-        )
-        + _views_methods(study)
+        f'A {_network_text(study)} {_fine_tuning_text(s, card)}'
+        f'{_options_methods(s.training, card)}{_embedding_text(study)}{_views_methods(study)}'
     )
+
+# %% ../nbs/54_methods_text.ipynb #26e260af
+def _fusion_methods(study) -> str:
+    "How features were selected and fused."
+    s, n = study.settings, study.selection.counts
+    ordinal = s.lasso_family == 'ordinal'
+    lasso, radscore = (
+        'a multinomial LASSO, grouped by feature,',
+        'with one weighted sum per class; the DTL_Radscore is the expected class',
+    )
+    if ordinal:
+        lasso, radscore = 'a LASSO on the class codes', 'whose weighted sum is the DTL_Radscore'
+    return (
+        'Features were eliminated greedily until no two had |Spearman rho| > '
+        f'{s.correlation_threshold:g}; {lasso} with {s.folds}-fold cross-validated lambda '
+        f'({study.selection.lasso.lambda_:.4f}, rule: {s.lasso_rule}) kept {n["radiomics fused"]} '
+        f'radiomic and {n["DTL fused"]} deep features, {radscore}.'
+    )
+
+
+_SEARCHES = dict(
+    grid='grid search',
+    halving='successive halving over the number of trees (forests and boosting) or grid search '
+    '(the others)',
+)
 
 
 def _classifiers_methods(s) -> str:
     "How the classifiers were tuned and calibrated."
-    searched = (
-        'grid search'
-        if s.tuning == 'grid'
-        else 'successive halving over the number of trees (forests and boosting) or grid search (the others)'
+    tuned = (
+        f'{len(s.classifiers)} classifiers were tuned by {_SEARCHES[s.tuning]} with {s.folds}-fold '
+        f'cross-validation grouped by patient on the training set. {_calibrated(s)}'
     )
-    return (
-        f'{len(s.classifiers)} classifiers were tuned by {searched} with {s.folds}-fold cross-validation grouped by patient on the training set. {_calibrated(s)}'.rstrip()
-        + ' '
-    )
+    return f'{tuned.rstrip()} '
 
 
 def _calibrated(s) -> str:
-    "Whose probabilities were calibrated and how; empty if nobody's."
-    whose = (
-        'The probabilities of each tuned classifier were'
-        if s.calibrate == 'all'
-        else 'The probabilities of the support vector machine were'
-        if 'SVM' in s.classifiers
-        else ''
+    "Which probabilities were calibrated and how; '' if none was."
+    if s.calibrate == 'all':
+        subject = 'The probabilities of each tuned classifier were'
+    elif 'SVM' in s.classifiers:
+        subject = 'The probabilities of the support vector machine were'
+    else:
+        return ''
+    return (
+        f'{subject} calibrated by temperature scaling with a shift per class, learned from '
+        'training patients left out in three folds.'
+    )
+
+
+def _choice_methods(study) -> str:
+    "Which classifier was chosen, and by what."
+    strict = study.settings.protocol == 'strict'
+    return (
+        f'{CLASSIFIERS[study.chosen].label} had the highest cross-validated macro AUC'
+        f'{", features selected again in each fold," if strict else ""} and was chosen.'
+    )
+
+
+def _evaluation_methods(s) -> str:
+    "How discrimination was measured, and where the thresholds come from."
+    probabilities = 'cross-validated' if s.protocol == 'strict' else 'apparent'
+    return (
+        'Discrimination was measured one-vs-rest; AUC intervals rest on DeLong variances by '
+        'patient, on the logit scale, with Student quantiles at the degrees of freedom of Brunner '
+        'and Munzel; those of a patient bootstrap (1,000 draws) are given as well. Thresholds were '
+        f'fixed on the training set, from {probabilities} probabilities.'
+    )
+
+# %% ../nbs/54_methods_text.ipynb #54660b5b
+def _cohort_methods(cohort) -> str:
+    "Patients, vertebrae, their division, and the reference standard."
+    v = cohort.vertebrae
+    sets = ', '.join(
+        f'{(v.split == x).sum()} vertebrae in the {SPLIT_TITLES[x].lower()}' for x in cohort.splits
     )
     return (
-        f'{whose} calibrated by temperature scaling with a shift per class, learned from training patients left out in three folds.'
-        if whose
-        else ''
+        f'{v.patient_id.nunique()} patients with {len(cohort)} vertebrae were divided by patient: '
+        f'{sets}. The reference standard was: {cohort.label}.'
     )
 
 
-def methods(study: Study) -> dict[str, str]:
+def _n_radiomics(study) -> int:
+    "Radiomic features of the first view, ratios of heights not counted."
+    first = ~study.radiomics.columns.str.startswith(SECOND_VIEW)
+    return first.sum() - 4 * study.settings.height_ratios
+
+
+def methods(
+    study: Study,  # one backbone's run
+) -> dict[str, str]:  # stage -> paragraph
     "One Methods sentence or two per stage, from the settings and results of this run."
-    s, n, strict = study.settings, study.selection.counts, study.settings.protocol == 'strict'
-    sets = ', '.join(
-        f'{(study.cohort.vertebrae.split == x).sum()} vertebrae in the {SPLIT_TITLES[x].lower()}'
-        for x in study.cohort.splits
-    )
+    s = study.settings
     return dict(
-        cohort=f'{study.cohort.vertebrae.patient_id.nunique()} patients with {len(study.cohort)} vertebrae were divided by patient: {sets}. The reference standard was: {study.cohort.label}.',
+        cohort=_cohort_methods(study.cohort),
         reading=_reading_methods(study),
-        radiomics=_radiomics_methods(
-            s, (~study.radiomics.columns.str.startswith(SECOND_VIEW)).sum() - 4 * s.height_ratios
-        ),
+        radiomics=_radiomics_methods(s, _n_radiomics(study)),
         repeatability=_repeatability_methods(study),
         harmonisation=_harmonisation_methods(study),
         transfer=_transfer_methods(study),
-        fusion=f'Features were eliminated greedily until no two had |Spearman rho| > {s.correlation_threshold:g}; {"a LASSO on the class codes" if s.lasso_family == "ordinal" else "a multinomial LASSO, grouped by feature,"} with {s.folds}-fold cross-validated lambda ({study.selection.lasso.lambda_:.4f}, rule: {s.lasso_rule}) '
-        f'kept {n["radiomics fused"]} radiomic and {n["DTL fused"]} deep features, {"whose weighted sum is the DTL_Radscore" if s.lasso_family == "ordinal" else "with one weighted sum per class; the DTL_Radscore is the expected class"}.',
-        classifiers=_classifiers_methods(s)
-        + f'{CLASSIFIERS[study.chosen].label} had the highest cross-validated macro AUC'
-        + (', features selected anew in each fold,' if strict else '')
-        + ' and was chosen.',
-        evaluation='Discrimination was measured one-vs-rest; AUC intervals rest on DeLong variances by patient, on the logit scale, with Student quantiles at the degrees of freedom of Brunner and Munzel; a patient bootstrap (1,000 draws) stands beside them. Thresholds were fixed on the training set, '
-        + ('from cross-validated' if strict else 'from apparent')
-        + ' probabilities.',
+        fusion=_fusion_methods(study),
+        classifiers=_classifiers_methods(s) + _choice_methods(study),
+        evaluation=_evaluation_methods(s),
     )

@@ -16,119 +16,132 @@ from .methods_text import methods
 from .provenance import notes
 from .study import Study
 
-# %% ../nbs/57_model_card.ipynb #c007
+# %% ../nbs/57_model_card.ipynb #c005
+_TAGS = ('radiology', 'radiomics', 'spine', 'osteoporosis', 'research-only')
+
+
 def _front_matter(study) -> str:
-    "What model hubs read."
-    tags = [
-        'radiology',
-        'radiomics',
-        'spine',
-        'osteoporosis',
-        'research-only',
-        *(['simulated-data'] if study.cohort.synthetic else []),
-    ]
-    return (
-        '---\n'
-        + yaml.safe_dump(
-            dict(
-                library_name='ovf_dlr',
-                pipeline_tag='image-classification',
-                tags=tags,
-                metrics=['roc_auc'],
-                license='other',
-                license_name='to-be-chosen-by-the-authors',
-            ),
-            sort_keys=False,
-        )
-        + '---'
+    "What model hubs read: YAML between two lines of dashes."
+    simulated = ['simulated-data'] if study.cohort.synthetic else []
+    facts = dict(
+        library_name='ovf_dlr',
+        pipeline_tag='image-classification',
+        tags=[*_TAGS, *simulated],
+        metrics=['roc_auc'],
+        license='other',
+        license_name='to-be-chosen-by-the-authors',
     )
+    return f'---\n{yaml.safe_dump(facts, sort_keys=False)}---'
+
+
+_CLASSES = ['0', '1', '2']
+
+
+def _chosen_rows(study, classes):
+    "The rows of `performance` of the chosen classifier for some classes."
+    table = study.performance
+    return table[(table.classifier == study.chosen) & table['class'].isin(classes)]
 
 
 def _performance_markdown(study) -> str:
     "AUC of the chosen classifier per class and set."
-    rows = study.performance[
-        (study.performance.classifier == study.chosen)
-        & study.performance['class'].isin(['0', '1', '2', 'macro'])
-    ]
+    rows = _chosen_rows(study, [*_CLASSES, 'macro'])
     cells = rows.assign(
         AUC=[interval_text(r.auc, r.auc_lower, r.auc_upper) for r in rows.itertuples()],
         set=rows.split.map(SPLIT_TITLES),
     )
-    return (
-        cells.pivot(index='set', columns='class', values='AUC')
-        .loc[[SPLIT_TITLES[x] for x in study.cohort.splits]]
-        .rename(columns=lambda c: f'class {c}' if c in '012' else 'macro')
-        .to_markdown(disable_numparse=True)
+    wide = cells.pivot(index='set', columns='class', values='AUC')
+    wide = wide.loc[[SPLIT_TITLES[x] for x in study.cohort.splits]]
+    return wide.rename(columns={k: f'class {k}' for k in _CLASSES}).to_markdown(
+        disable_numparse=True
     )
+
+
+_NEW_CENTER = dict(
+    strict='A new center is moved onto the training center from the rows scored together, at least '
+    'ten; fewer are left as they are.',
+    paper='ComBat was fitted on all centers pooled: the model refuses a center that is new to it.',
+)
+
+
+def _fixed_limits(protocol) -> list[str]:
+    "Limits of every model of this package."
+    return [
+        'It knows three classes and always gives one: a radiograph without a fracture, a tumour or '
+        'an infection is given a class too.',
+        'It needs the outline of the body. Another way of outlining is another input.',
+        _NEW_CENTER[protocol],
+        'Probabilities need not be calibrated at another prevalence.',
+    ]
+
+
+def _small_sets(study) -> list[str]:
+    "Sets with few vertebrae of a class, one sentence; none if there are enough."
+    noted = _chosen_rows(study, _CLASSES).dropna(subset='note')
+    few = noted[noted.note != '']
+    sets = '; '.join(f'{SPLIT_TITLES[r.split].lower()}, {r.note}' for r in few.itertuples())
+    return [f'Few vertebrae: {sets}.'] if sets else []
 
 
 def _limits(study) -> list[str]:
     "What a user of the model must know."
-    fixed = [
-        'It knows three classes and always gives one: a radiograph without a fracture, a tumour or an infection is given a class too.',
-        'It needs the outline of the body. Another way of outlining is another input.',
-        'A new center is moved onto the training center from the rows scored together, at least ten; fewer are left as they are.'
-        if study.settings.protocol == 'strict'
-        else 'ComBat was fitted on all centers pooled: the model refuses a center that it has not met.',
-        'Probabilities need not be calibrated at another prevalence.',
+    return [*notes(study), *_small_sets(study), *_fixed_limits(study.settings.protocol)]
+
+# %% ../nbs/57_model_card.ipynb #c007
+_TRAINING = ('radiomics', 'repeatability', 'harmonisation', 'transfer', 'fusion', 'classifiers')
+_SCORING = """## Scoring
+
+In an environment with the versions of `card.json`; the manifest needs `vertebra_id`, \
+`patient_id`, `center`, `image` and `mask`, no class:
+
+```bash
+ovf-dlr predict --model model --manifest new/manifest.csv --out scores.csv
+```
+
+or in Python:
+
+```python
+from ovf_dlr.cohort import read_cohort
+from ovf_dlr.model import Model
+Model.load('model').predict(read_cohort('new/manifest.csv', require_class=False).vertebrae)
+```
+
+Nothing in this folder runs code when it is opened; `card.json` keeps the hash of every other file.
+"""
+
+
+def _performance_section(study, evaluation) -> list[str]:
+    "Heading, what the numbers are, the table, and how they were measured."
+    return [
+        '## Performance',
+        'AUC, one class against the others, with 95 % interval by patient. The training set is '
+        f'{study.training_rows}.',
+        _performance_markdown(study),
+        evaluation,
     ]
-    few = study.performance[
-        (study.performance.classifier == study.chosen)
-        & study.performance['class'].isin(['0', '1', '2'])
-    ].dropna(subset='note')
-    small = (
-        [
-            f'Few vertebrae: {"; ".join(f"{SPLIT_TITLES[r.split].lower()}, {r.note}" for r in few[few.note != ""].itertuples())}.'
-        ]
-        if (few.note != '').any()
-        else []
-    )
-    return [*notes(study), *small, *fixed]
 
 
 def model_card(
-    study: Study,
+    study: Study,  # one backbone's run
 ) -> str:  # Markdown
-    "The model's README: use, data, training, performance with intervals, limits, and how to score with it."
-    said = methods(study)
-    return (
-        '\n\n'.join(
-            [
-                _front_matter(study),
-                f'# {CLASSIFIERS[study.chosen].label} on {study.backbone.name} features: class of a vertebral fracture',
-                f'*{study.caption}*',
-                '## Intended use',
-                _USE,
-                '## Data',
-                said['cohort'],
-                _per_set(study),
-                said['reading'],
-                '## Training',
-                *(
-                    said[k]
-                    for k in (
-                        'radiomics',
-                        'repeatability',
-                        'harmonisation',
-                        'transfer',
-                        'fusion',
-                        'classifiers',
-                    )
-                ),
-                _initialisation(study),
-                '## Performance',
-                f'AUC, one class against the others, with 95 % interval by patient. The training set is {study.training_rows}.',
-                _performance_markdown(study),
-                said['evaluation'],
-                '## Limits',
-                '\n'.join(f'- {text}' for text in _limits(study)),
-                '## Scoring',
-                'In an environment with the versions of `card.json`; the manifest needs `vertebra_id`, `patient_id`, `center`, `image` and `mask`, no class:',
-                '```bash\novf-dlr predict --model model --manifest new/manifest.csv --out scores.csv\n```',
-                'or in Python:',
-                "```python\nfrom ovf_dlr.cohort import read_cohort\nfrom ovf_dlr.model import Model\nModel.load('model').predict(read_cohort('new/manifest.csv', require_class=False).vertebrae)\n```",
-                'Nothing in this folder runs code when it is opened; `card.json` keeps the hash of every other file.',
-            ]
-        )
-        + '\n'
-    )
+    "The model's README: use, data, training, performance with intervals, limits, and scoring."
+    done, label = methods(study), CLASSIFIERS[study.chosen].label
+    paragraphs = [
+        _front_matter(study),
+        f'# {label} on {study.backbone.name} features: class of a vertebral fracture',
+        f'*{study.caption}*',
+        '## Intended use',
+        _USE,
+        '## Data',
+        done['cohort'],
+        _per_set(study),
+        done['reading'],
+        '## Training',
+        *(done[stage] for stage in _TRAINING),
+        _initialisation(study),
+        *_performance_section(study, done['evaluation']),
+        '## Limits',
+        '\n'.join(f'- {text}' for text in _limits(study)),
+        _SCORING,
+    ]
+    return '\n\n'.join(paragraphs)

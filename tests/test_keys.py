@@ -46,7 +46,7 @@ CHANGED = [
     ('selection', '>= rules.icc_threshold', '> rules.icc_threshold', 'selection', 'repeatability'),
     ('features', "== 'train'", "!= 'train'", 'second_readings repeatability', 'crops'),
     ('shortcuts', "calibrate='svm'", "calibrate='all'", 'shortcuts', 'performance'),
-    ('study', 'v.index[v.split == \'train\'])', 'v.index)', 'harmonisation', 'radiomics'),
+    ('study', "v.index[v.split == 'train'])", 'v.index)', 'harmonisation', 'radiomics'),
     ('audit', 'TURNS', 'TURNED', 'inspection', 'radiomics'),
 ]
 

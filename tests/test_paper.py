@@ -1,4 +1,4 @@
-"What the package says of the paper, looked up in the paper's own text."
+"What the package states about the paper, looked up in the paper's own text."
 
 import re
 
@@ -6,7 +6,8 @@ import pytest
 
 from ovf_dlr.paper import CONTRADICTIONS, paper_values
 
-# Words of the paper for both sides of each contradiction, as the scanned text has them. Sums and fractions are done again in nbs/22_paper.ipynb.
+# Words of the paper for both sides of each contradiction, as the scanned text has them. Sums and
+# fractions are computed again in nbs/61_paper.ipynb.
 QUOTES = {
     'Number of patients': [
         'cohort of 942 patients',
@@ -24,7 +25,8 @@ QUOTES = {
         '111 vertebrae from',
     ],
     'Vertebrae per patient': [
-        'random assignment of cases to the training set and internal validation set in an 8:2 ratio',
+        'random assignment of cases to the training set and internal validation set '
+        'in an 8:2 ratio',
         '652 patients 125 patients',
     ],
     'Class 0 treated surgically': [
@@ -85,17 +87,19 @@ def text(shared):
 
 
 def test_each_contradiction_has_its_words():
+    "No contradiction without quotations, and none without its contradiction."
     assert set(QUOTES) == {c.subject for c in CONTRADICTIONS}
 
 
 @pytest.mark.parametrize('subject', QUOTES)
-def test_the_paper_says_so(text, subject):
+def test_the_paper_states_it(text, subject):
+    "Every quotation stands in the scanned text."
     missing = [q for q in QUOTES[subject] if q not in text]
     assert not missing, missing
 
 
 def test_the_published_intervals_stand_in_the_paper(text):
-    "All 32 of Table 3; the scan has lost a point here and there."
+    "All 32 of Table 3; the scan has lost some decimal points."
     aucs, bare = paper_values('Table 3', what='auc'), text.replace('.', '')
     for r in aucs.itertuples():
         assert f'({r.lower:.3f}-{r.upper:.3f})'.replace('.', '') in bare, r
@@ -103,6 +107,7 @@ def test_the_published_intervals_stand_in_the_paper(text):
 
 
 def test_the_published_counts_stand_in_the_paper(text):
+    "Each count of Tables 1 and 2, with its percentage."
     for r in paper_values('Table 1', what='vertebrae').itertuples():
         assert re.search(rf'\b{r.value:.0f} ?\({r.percent:.1f}\)', text), r
     for r in paper_values('Table 2').itertuples():

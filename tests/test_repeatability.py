@@ -11,7 +11,6 @@ import pytest
 from scipy.ndimage import binary_fill_holes, label
 
 from ovf_dlr.methods_text import _repeatability_methods
-from ovf_dlr.sources import phantom_manifest
 from ovf_dlr.preprocess import Case, load_cases, near
 from ovf_dlr.provenance import notes
 from ovf_dlr.radiomics import extract, extract_cohort
@@ -26,8 +25,8 @@ from ovf_dlr.repeatability import (
     reading,
     repeatability,
 )
-from ovf_dlr.selection import repeatable_features
 from ovf_dlr.settings import read_settings
+from ovf_dlr.sources import phantom_manifest
 from ovf_dlr.study import Study
 
 FEW = dict(image_types=['original', 'wavelet'])

@@ -8,10 +8,11 @@ import pytest
 
 from ovf_dlr.auc import macro_auc
 from ovf_dlr.running import _write_settings
-from ovf_dlr.settings import SelectionRules, read_settings
 from ovf_dlr.selection import SelectionPlan
+from ovf_dlr.settings import SelectionRules, read_settings
 from ovf_dlr.shortcuts import Recipe, Shortcut, Tables, shortcut_probabilities
 from ovf_dlr.study import Study, permuted_run
+
 
 def noise(seed):
     "120 patients of the training set with two alike vertebrae each, of one class mostly, and 40 held-out ones; 80 features that know the patient and nothing of the class."

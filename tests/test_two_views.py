@@ -11,10 +11,10 @@ import pytest
 from ovf_dlr.fusion import SECOND_VIEW, feature_source
 from ovf_dlr.methods_text import _repeatability_methods, methods
 from ovf_dlr.model import Model
-from ovf_dlr.sources import phantom_manifest
 from ovf_dlr.provenance import notes
 from ovf_dlr.repeatability import plot_icc
 from ovf_dlr.settings import read_settings
+from ovf_dlr.sources import phantom_manifest
 from ovf_dlr.study import Study
 
 
