@@ -1,5 +1,6 @@
 "The key of a stage follows the code that makes its result, and nothing else."
 
+import json
 import shutil
 import subprocess
 import sys
@@ -15,21 +16,21 @@ UNCHANGED = [
     ('sources', 'random initialisation', 'started at random'),
     ('cluster', 'timeout', 'time_limit'),
     ('evaluation_figures', 'alpha=', 'linewidth=1, alpha='),
-    ('auc', '"Clip', '"Cut'),
+    ('auc', 'The order from low to high', 'From low to high'),
     ('study', 'Radiomic features of the second readings', 'Second readings'),
 ]
 
 # (module, text, what it becomes, stages that must get another key, stages that must keep theirs)
 CHANGED = [
-    ('preprocess', 'std()', 'std() + 1e-9', 'radiomics crops network', ''),
+    ('preprocess', 'sd = np.sqrt(', 'sd = np.cbrt(', 'radiomics crops network', ''),
     ('decoding', "'MONOCHROME1'", "'MONOCHROME3'", 'radiomics crops inspection', ''),
-    ('filters', 'np.square(', 'np.abs(', 'radiomics', 'crops network'),
+    ('filters', '** 2)', '** 3)', 'radiomics', 'crops network'),
     ('radiomics', '1.5', '1.6', 'radiomics repeatability', 'crops'),
     ('morphometry', '0.5', '0.51', 'radiomics', 'crops'),
     ('repeatability', 'k - 1', 'k - 2', 'repeatability selection', 'radiomics crops'),
     ('harmonise', 'np.sqrt(', 'np.cbrt(', 'harmonisation selection', 'radiomics embeddings'),
     ('batch_effect', 'min(5,', 'min(4,', 'batch_effects', 'harmonisation'),
-    ('backbones', 'momentum', 'momentum_', 'network embeddings', 'radiomics'),
+    ('backbones', 'averages[-1]', 'averages[0]', 'network embeddings', 'radiomics'),
     ('weights', 'running_mean', 'running_median', 'network', 'radiomics'),
     ('training', '1 - logp.exp()', '1 + logp.exp()', 'network embeddings', 'radiomics crops'),
     ('transfer', 'resume', 'resumed', 'network embeddings', 'radiomics crops'),
@@ -42,7 +43,7 @@ CHANGED = [
     ('auc', '1 / 3', '1 / 2', 'performance shortcuts', 'predictions'),
     ('evaluation', '0.95', '0.9', 'performance', 'predictions'),
     ('calibration', 'bins', 'bins_', 'calibration', 'predictions performance'),
-    ('explain', 'nsamples', 'n_samples', 'explanation', 'predictions'),
+    ('explain', 'background, seed, rows, rounds', 'background, seed, rounds, rows', 'explanation', 'predictions'),
     ('selection', '>= rules.icc_threshold', '> rules.icc_threshold', 'selection', 'repeatability'),
     ('features', "== 'train'", "!= 'train'", 'second_readings repeatability', 'crops'),
     ('shortcuts', "calibrate='svm'", "calibrate='all'", 'shortcuts', 'performance'),
@@ -57,14 +58,29 @@ def keys(tmp_path_factory):
     copy = tmp_path_factory.mktemp('package')
     shutil.copytree(ROOT / 'ovf_dlr', copy / 'ovf_dlr')
     script = dedent("""
-        import json, sys
+        import ast, json, sys
         import ovf_dlr.source_code as code
         from ovf_dlr.study import Study
         from pathlib import Path
 
+        edited, modules, known = {}, {}, {}
+        read, look_up = code.definitions.__wrapped__, code._definition.__wrapped__
+
+        def definitions(module):
+            if module not in edited and module not in modules:
+                modules[module] = read(module)
+            return edited.get(module) or modules[module]
+
+        def definition(module, name):
+            if module in edited:
+                return look_up(module, name)
+            if (module, name) not in known:
+                known[module, name] = look_up(module, name)
+            return known[module, name]
+
         def stage_code():
-            for cached in (code.definitions, code.reached, code.code_key):
-                cached.cache_clear()
+            code.definitions, code._definition = definitions, definition
+            code.reached.cache_clear(), code.code_key.cache_clear()
             return {name: stage.code for name, stage in Study.stages().items()}
 
         def upstream(name):
@@ -76,8 +92,10 @@ def keys(tmp_path_factory):
             path = Path(code.find_spec(f'ovf_dlr.{module}').origin)
             text = path.read_text()
             path.write_text(text.replace(old, new))
+            edited[module] = read(module)
             moved = {n for n, c in stage_code().items() if c != base[n]}
             path.write_text(text)
+            edited.clear()
             through = [n for n in base if moved & upstream(n)]
             rows.append(dict(found=old in text, moved=through))
         print(json.dumps(rows))
@@ -85,8 +103,6 @@ def keys(tmp_path_factory):
 
     def of(edits) -> list[dict]:
         "For each edit: was its text found, and which stages get another key?"
-        import json
-
         done = subprocess.run(
             [sys.executable, '-c', script],
             input=json.dumps(edits),
