@@ -25,20 +25,18 @@ class AnnotationError(ValueError):
 
 @dataclass
 class Annotation:
-    "One vertebra as somebody drew it."
+    "One vertebra as a reader outlined it."
 
     image: str  # name of the radiograph, with or without folder and suffix
     label: str  # as written in the file: 'L1', 'T12 vertebra'
-    outlines: list = field(
-        default_factory=list
-    )  # polygons, each (n, 2): x to the right, y down, in pixels
+    # polygons, each (n, 2): x to the right, y down, in pixels
+    outlines: list = field(default_factory=list)
     mask: np.ndarray | None = None  # (H, W) bool, where the file holds pixels instead
     source: str = ''  # file and entry, for messages
     extra: dict = field(default_factory=dict)  # columns for the manifest, such as sex and age
     trouble: str = ''  # why the entry cannot be used, empty if it can
-    shape: tuple | None = (
-        None  # (H, W) of the radiograph that was drawn on, where the file states it
-    )
+    # (H, W) of the radiograph that was drawn on, where the file states it
+    shape: tuple | None = None
 
 # %% ../nbs/14_annotations.ipynb #c008
 def _offset(origin) -> float:
@@ -56,22 +54,26 @@ def polygon_mask(
     shape: tuple[int, int],  # (H, W) of the radiograph
     origin: str = 'corner',  # where (0, 0) is: the 'corner' or the 'center' of the first pixel
 ) -> np.ndarray:  # (H, W) bool
-    """Pixels whose center lies inside a polygon (even-odd rule, half open on the edge); what lies
+    """Pixels whose center lies inside a polygon (even-odd rule, half open on the edge); what is
     off the radiograph is cut."""
     p = np.asarray(points, float).reshape(-1, 2) - _offset(origin)
     out = np.zeros(shape, bool)
-    rows = np.arange(
-        max(0, int(np.ceil(p[:, 1].min()))), min(shape[0] - 1, int(np.floor(p[:, 1].max()))) + 1
-    )
+    first = max(0, int(np.ceil(p[:, 1].min())))
+    rows = np.arange(first, min(shape[0] - 1, int(np.floor(p[:, 1].max()))) + 1)
     if not len(rows):
         return out
-    q = np.roll(p, -1, 0)
-    i, e = np.nonzero((p[:, 1] <= rows[:, None]) != (q[:, 1] <= rows[:, None]))
-    x = p[e, 0] + (rows[i] - p[e, 1]) * (q[e, 0] - p[e, 0]) / (q[e, 1] - p[e, 1])
+    i, x = _crossings(p, rows)
     turns = np.zeros((len(rows), shape[1] + 1), np.int32)
     np.add.at(turns, (i, np.clip(np.ceil(x), 0, shape[1]).astype(int)), 1)
     out[rows[0] : rows[-1] + 1] = np.cumsum(turns, axis=1)[:, :-1] % 2
     return out
+
+
+def _crossings(p, rows) -> tuple[np.ndarray, np.ndarray]:
+    "Where the sides of a polygon cross rows of pixels: positions in `rows`, and x."
+    q = np.roll(p, -1, 0)
+    i, e = np.nonzero((p[:, 1] <= rows[:, None]) != (q[:, 1] <= rows[:, None]))
+    return i, p[e, 0] + (rows[i] - p[e, 1]) * (q[e, 0] - p[e, 0]) / (q[e, 1] - p[e, 1])
 
 # %% ../nbs/14_annotations.ipynb #c011
 def crosses_itself(
@@ -82,6 +84,7 @@ def crosses_itself(
     q = np.roll(p, -1, 0)
 
     def side(a, b, c):
+        "On which side of the line from a to b is c: 1, 0 on it, or -1?"
         return np.sign((b - a)[..., 0] * (c - a)[..., 1] - (b - a)[..., 1] * (c - a)[..., 0])
 
     a, b, c, d = p[:, None], q[:, None], p[None], q[None]
@@ -140,12 +143,10 @@ def rle_mask(
 ) -> np.ndarray:  # (H, W) bool
     "Decode a COCO run-length mask. Raises `AnnotationError`."
     (h, w), counts = rle['size'], rle['counts']
+    if isinstance(counts, bytes):
+        counts = counts.decode()
     try:
-        counts = (
-            _counts(counts.decode() if isinstance(counts, bytes) else counts)
-            if isinstance(counts, (str, bytes))
-            else list(counts)
-        )
+        counts = _counts(counts) if isinstance(counts, str) else list(counts)
     except IndexError:
         counts = [-1]
     if min(counts, default=0) < 0 or sum(counts) != h * w:
@@ -173,7 +174,7 @@ def _coco_shape(entry) -> dict:
 
 
 def _stated(height, width) -> tuple[int, int] | None:  # (H, W)
-    "The size of the radiograph according to a file; None where it says nothing, or zero."
+    "The size of the radiograph according to a file; None where it states none, or zero."
     try:
         shape = int(height), int(width)
     except (TypeError, ValueError, OverflowError):
@@ -191,29 +192,27 @@ def read_coco(
             f"{path}: not a COCO file, it lacks images, annotations or categories; is it labelme's?"
         )
     try:
-        radiographs = {
-            i['id']: (i['file_name'], _stated(i.get('height'), i.get('width')))
-            for i in content['images']
-        }
-        names, drawn_on = (
-            {c['id']: str(c['name']) for c in content['categories']},
-            lambda a: radiographs.get(a['image_id'], ('', None)),
-        )
-        return [
-            Annotation(
-                drawn_on(a)[0],
-                names.get(a['category_id'], str(a['category_id'])),
-                source=f'{Path(path).name}, annotation {a.get("id")}',
-                shape=drawn_on(a)[1],
-                **_coco_shape(a),
-            )
-            for a in content['annotations']
-        ]
+        return _coco_annotations(content, Path(path).name)
     except (KeyError, TypeError, AttributeError) as e:
         raise AnnotationError(
             f'{path}: an entry of images, categories or annotations is not as COCO has it '
             f'({type(e).__name__}: {e})'
         ) from e
+
+
+def _coco_annotations(content, file) -> list[Annotation]:
+    "The annotations of a COCO file, each with the name and the size of its radiograph."
+    radiographs = {
+        i['id']: (i['file_name'], _stated(i.get('height'), i.get('width')))
+        for i in content['images']
+    }
+    names, out = {c['id']: str(c['name']) for c in content['categories']}, []
+    for a in content['annotations']:
+        image, shape = radiographs.get(a['image_id'], ('', None))
+        label = names.get(a['category_id'], str(a['category_id']))
+        source = f'{file}, annotation {a.get("id")}'
+        out.append(Annotation(image, label, source=source, shape=shape, **_coco_shape(a)))
+    return out
 
 
 def _read_json(path):
@@ -264,29 +263,27 @@ def read_labelme(
     files = sorted(path.glob('*.json')) if path.is_dir() else [path]
     if not files:
         raise AnnotationError(f'{path}: no .json files in this folder')
-    out = []
-    for file in files:
-        content = _read_json(file)
-        if not isinstance(content, dict) or not isinstance(content.get('shapes'), list):
-            raise AnnotationError(f"{file}: not a labelme file, it has no shapes; is it COCO's?")
-        radiograph = re.split(r'[\\/]', content.get('imagePath') or file.stem)[-1]
-        shape = _stated(content.get('imageHeight'), content.get('imageWidth'))
-        try:
-            out += [
-                Annotation(
-                    radiograph,
-                    label,
-                    source=f'{file.name}, {label}',
-                    shape=shape,
-                    **_labelme_outline(shapes),
-                )
-                for (label, _, _), shapes in _labelme_shapes(content).items()
-            ]
-        except (KeyError, TypeError, AttributeError) as e:
-            raise AnnotationError(
-                f'{file}: a shape is not as labelme has it ({type(e).__name__}: {e})'
-            ) from e
-    return out
+    return [a for file in files for a in _labelme_file(file)]
+
+
+def _labelme_file(file) -> list[Annotation]:
+    "The annotations of one radiograph."
+    content = _read_json(file)
+    if not isinstance(content, dict) or not isinstance(content.get('shapes'), list):
+        raise AnnotationError(f"{file}: not a labelme file, it has no shapes; is it COCO's?")
+    image = re.split(r'[\\/]', content.get('imagePath') or file.stem)[-1]
+    size = _stated(content.get('imageHeight'), content.get('imageWidth'))
+    try:
+        return [
+            Annotation(
+                image, label, source=f'{file.name}, {label}', shape=size, **_labelme_outline(shapes)
+            )
+            for (label, _, _), shapes in _labelme_shapes(content).items()
+        ]
+    except (KeyError, TypeError, AttributeError) as e:
+        raise AnnotationError(
+            f'{file}: a shape is not as labelme has it ({type(e).__name__}: {e})'
+        ) from e
 
 # %% ../nbs/14_annotations.ipynb #c023
 _CARRIED = ('patient_id', 'sex', 'age', 'spacing', 't_score', 'stage', 'treatment')
@@ -327,38 +324,50 @@ def read_landmarks_csv(
         t = _read_table(path)
     except ValueError as e:
         raise AnnotationError(str(e)) from e
-    t.columns = t.columns.str.strip().str.lower()
-    t = t.rename(columns=dict(level='label')) if 'label' not in t else t
-    if {'row', 'col'} <= set(t):
-        t = t.assign(
-            x=pd.to_numeric(t.col, errors='coerce') + 0.5,
-            y=pd.to_numeric(t.row, errors='coerce') + 0.5,
-        )
-    wide = {'image', 'label', *(f'{c}{k}' for c in 'xy' for k in range(1, 5))}
-    if not (wide <= set(t) or {'image', 'label', 'x', 'y'} <= set(t)):
+    t = _named_xy(t)
+    if not (_WIDE <= set(t) or {'image', 'label', 'x', 'y'} <= set(t)):
         raise AnnotationError(
             f'{path}: columns {", ".join(t.columns)}; wanted are image, label and x1, y1 ... '
             'x4, y4 (one row per vertebra), or image, label, x, y (one row per point)'
         )
     t = t.fillna(dict(image='', label=''))  # a blank is a label too, and a wrong one
-    extra = lambda row: {c: row[c] for c in _CARRIED if c in t and pd.notna(row[c])}
-    if wide <= set(t):
-        return [
-            Annotation(
-                r['image'], r['label'], source=f'{path.name}, row {i}', extra=extra(r), **_wide(r)
-            )
-            for i, r in t.iterrows()
-        ]
+    return (_read_wide if _WIDE <= set(t) else _read_long)(t, path.name)
+
+
+_WIDE = {'image', 'label', *(f'{c}{k}' for c in 'xy' for k in range(1, 5))}
+
+
+def _named_xy(t) -> pd.DataFrame:
+    "A table with columns in small letters, `level` as `label`, `row` and `col` as `y` and `x`."
+    t.columns = t.columns.str.strip().str.lower()
+    t = t.rename(columns=dict(level='label')) if 'label' not in t else t
+    if {'row', 'col'} <= set(t):
+        x, y = (pd.to_numeric(t[c], errors='coerce') + 0.5 for c in ('col', 'row'))
+        t = t.assign(x=x, y=y)
+    return t
+
+
+def _carried(row) -> dict:
+    "What a row holds for the manifest."
+    return {c: row[c] for c in _CARRIED if c in row and pd.notna(row[c])}
+
+
+def _read_wide(t, file) -> list[Annotation]:
+    "One vertebra per row."
     return [
-        Annotation(
-            radiograph,
-            label,
-            source=f'{path.name}, row {rows.index[0]}',
-            extra=extra(rows.iloc[0]),
-            **(_long(rows) if label else dict(trouble=f'{len(rows)} of the points have no label')),
-        )
-        for (radiograph, label), rows in t.groupby(['image', 'label'], sort=False)
+        Annotation(r['image'], r['label'], source=f'{file}, row {i}', extra=_carried(r), **_wide(r))
+        for i, r in t.iterrows()
     ]
+
+
+def _read_long(t, file) -> list[Annotation]:
+    "One vertebra per radiograph and label."
+    out = []
+    for (image, label), rows in t.groupby(['image', 'label'], sort=False):
+        nameless = dict(trouble=f'{len(rows)} of the points have no label')
+        shape, source = _long(rows) if label else nameless, f'{file}, row {rows.index[0]}'
+        out.append(Annotation(image, label, source=source, extra=_carried(rows.iloc[0]), **shape))
+    return out
 
 # %% ../nbs/14_annotations.ipynb #c026
 _BUU_NAME = re.compile(r'(?P<number>\d+)-(?P<sex>[FM])-(?P<age>\d+)Y\d*', re.I)
@@ -366,56 +375,49 @@ _BUU_NAME = re.compile(r'(?P<number>\d+)-(?P<sex>[FM])-(?P<age>\d+)Y\d*', re.I)
 
 def _buu_radiograph(file) -> list[Annotation]:
     "The five lumbar bodies of one BUU-LSPINE lateral file."
-    name = _BUU_NAME.match(file.stem)
-    extra = (
-        dict(
-            patient_id=name['number'],
-            sex=dict(F='Female', M='Male')[name['sex'].upper()],
-            age=int(name['age']),
-        )
-        if name
-        else {}
-    )
     try:
         lines = np.loadtxt(file, delimiter=',', ndmin=2, usecols=range(4))
     except ValueError as e:
-        return [
-            Annotation(
-                file.stem, '', source=file.name, trouble=f'not rows of x1, y1, x2, y2, class ({e})'
-            )
-        ]
+        return [_buu_unusable(file, f'not rows of x1, y1, x2, y2, class ({e})')]
     if len(lines) != 11:
-        return [
-            Annotation(
-                file.stem,
-                '',
-                source=file.name,
-                trouble=f'{len(lines)} rows where a lateral radiograph has 11 (L1 to L5 upper '
-                'and lower, S1 upper); is it the AP view, or a spine with another '
-                'number of vertebrae?',
-            )
-        ]
-    plates = (
-        np.sort(lines.reshape(11, 2, 2).view([('x', float), ('y', float)]), axis=1, order='x')
-        .view(float)
-        .reshape(11, 2, 2)
-    )
-    out = []
-    for k in range(5):
-        try:
-            shape = dict(outlines=[order_corners(np.r_[plates[2 * k], plates[2 * k + 1]])])
-        except AnnotationError as e:
-            shape = dict(trouble=str(e))
-        out.append(
-            Annotation(
-                file.stem,
-                f'L{k + 1}',
-                source=f'{file.name}, rows {2 * k + 1} and {2 * k + 2}',
-                extra=extra,
-                **shape,
-            )
+        trouble = (
+            f'{len(lines)} rows where a lateral radiograph has 11 (L1 to L5 upper '
+            'and lower, S1 upper); is it the AP view, or a spine with another '
+            'number of vertebrae?'
         )
-    return out
+        return [_buu_unusable(file, trouble)]
+    plates = _anterior_first(lines.reshape(11, 2, 2))
+    return [_buu_body(file, k, plates) for k in range(5)]
+
+
+def _buu_unusable(file, trouble) -> Annotation:
+    "The entry of a file that cannot be used, and why."
+    return Annotation(file.stem, '', source=file.name, trouble=trouble)
+
+
+def _anterior_first(plates) -> np.ndarray:
+    "Endplates (n, 2, 2), the two points of each sorted by x, then y: patients face left."
+    points = plates.view([('x', float), ('y', float)])
+    return np.sort(points, axis=1, order='x').view(float).reshape(plates.shape)
+
+
+def _buu_body(file, k, plates) -> Annotation:
+    "Body L`k + 1` between its upper and its lower endplate."
+    try:
+        shape = dict(outlines=[order_corners(np.r_[plates[2 * k], plates[2 * k + 1]])])
+    except AnnotationError as e:
+        shape = dict(trouble=str(e))
+    source = f'{file.name}, rows {2 * k + 1} and {2 * k + 2}'
+    return Annotation(file.stem, f'L{k + 1}', source=source, extra=_buu_patient(file.stem), **shape)
+
+
+def _buu_patient(stem) -> dict:
+    "Number, sex and age of the patient from a file's name; nothing where it has another form."
+    name = _BUU_NAME.match(stem)
+    if not name:
+        return {}
+    sex = dict(F='Female', M='Male')[name['sex'].upper()]
+    return dict(patient_id=name['number'], sex=sex, age=int(name['age']))
 
 
 def read_buu(

@@ -22,26 +22,14 @@ from .annotations import Annotation, AnnotationError, _offset, crosses_itself, p
 from .manifest import CohortError, problem, problem_table
 from .morphometry import HeightError, vertebral_heights
 
-# %% ../nbs/15_convert.ipynb #c011
-_RADIOGRAPHS = (
-    '.dcm',
-    '.dicom',
-    '.nii',
-    '.nii.gz',
-    '.nrrd',
-    '.mha',
-    '.png',
-    '.jpg',
-    '.jpeg',
-    '.tif',
-    '.tiff',
-)
+# %% ../nbs/15_convert.ipynb #c006
+_RADIOGRAPHS = tuple('.dcm .dicom .nii .nii.gz .nrrd .mha .png .jpg .jpeg .tif .tiff'.split())
 _LEVEL = re.compile(r'(?<![A-Za-z])(Th|T|D|L)[\s_-]*0*(\d{1,2})(?!\d)', re.I)
 DEFORMITY_LABEL = 'deformity class from mask geometry, not a clinical grade'
 
 
 def level_of(
-    label: str,  # as somebody wrote it
+    label: str,  # as it stands in the file
 ) -> str | None:  # 'T1' to 'T12', 'L1' to 'L6', or None
     "The level in a label such as 'L1', 'th_12' or 'vertebra L3'."
     found = _LEVEL.search(str(label))
@@ -62,14 +50,9 @@ def deformity_class(
 def radiograph_stem(name) -> str:
     "File name without folder and image suffix."
     name = re.split(r'[\\/]', str(name))[-1]
-    return next(
-        (
-            name[: -len(s)]
-            for s in sorted(_RADIOGRAPHS, key=len, reverse=True)
-            if name.lower().endswith(s)
-        ),
-        name,
-    )
+    longest_first = sorted(_RADIOGRAPHS, key=len, reverse=True)
+    suffixes = (s for s in longest_first if name.lower().endswith(s))
+    return next((name[: -len(s)] for s in suffixes), name)
 
 
 def _header(path) -> sitk.ImageFileReader:
@@ -105,39 +88,55 @@ def annotation_mask(
 
 def _flipped(points, shape, origin) -> np.ndarray:
     "y counted from the top instead of the bottom."
-    return np.c_[
-        np.asarray(points, float)[:, 0],
-        shape[0] - 2 * (0.5 - _offset(origin)) - np.asarray(points, float)[:, 1],
-    ]
+    p = np.asarray(points, float)
+    return np.c_[p[:, 0], shape[0] - 2 * (0.5 - _offset(origin)) - p[:, 1]]
 
 
 def _outline_trouble(points, shape) -> tuple[str, str] | None:
     "What is wrong with an outline, and the way out."
     p = np.asarray(points, float)
     if len(p) < 3 or not np.isfinite(p).all():
-        return (
-            f'{len(p)} points, or one that is not a number',
-            'an outline needs three points at least',
-        )
+        what = f'{len(p)} points, or one that is not a number'
+        return what, 'an outline needs three points at least'
     if crosses_itself(p):
         return 'the outline crosses itself', 'draw the points in order around the body'
-    off = lambda q: bool((q < -1).any() or (q > np.array(shape[::-1]) + 1).any())
-    if off(p):
-        return (
-            f'reaches from ({p[:, 0].min():.0f}, {p[:, 1].min():.0f}) to ({p[:, 0].max():.0f}, '
-            f'{p[:, 1].max():.0f}) on a radiograph {shape[1]} wide and {shape[0]} high',
-            'are x and y swapped?'
-            if not off(p[:, ::-1])
-            else 'was it drawn on a radiograph of another size?',
-        )
-    return None
+    if not _is_off(p, shape):
+        return None
+    (x0, y0), (x1, y1) = p.min(0), p.max(0)
+    what = (
+        f'reaches from ({x0:.0f}, {y0:.0f}) to ({x1:.0f}, {y1:.0f}) '
+        f'on a radiograph {shape[1]} wide and {shape[0]} high'
+    )
+    if _is_off(p[:, ::-1], shape):
+        return what, 'was it drawn on a radiograph of another size?'
+    return what, 'are x and y swapped?'
+
+
+def _is_off(points, shape) -> bool:
+    "Is a point more than a pixel off the radiograph?"
+    return bool((points < -1).any() or (points > np.array(shape[::-1]) + 1).any())
 
 
 _UNKNOWN = (
-    "say what it means in `levels` (--level), as in levels={'body': 'L1'}, or "
+    "give its meaning in `levels` (--level), as in levels={'body': 'L1'}, or "
     "{'body': None} (--level body=) where the level is unknown; or put it into `ignore` "
     '(--ignore)'
 )
+
+
+@dataclass(frozen=True)
+class _Rules:
+    "How names of files, labels and points are read."
+
+    patient: str
+    levels: dict
+    ignore: tuple
+    origin: str
+    y_up: bool
+
+    def mask(self, annotation, shape) -> np.ndarray:
+        "Mask of an annotation on a radiograph of this shape."
+        return annotation_mask(annotation, shape, self.origin, self.y_up)
 
 
 @dataclass
@@ -150,204 +149,193 @@ class _Radiograph:
     bodies: list  # (Annotation, level), from head to foot
 
 
-def _body_problems(a, shape, origin, y_up) -> list[dict]:
+def _body_problems(a, shape, rules) -> list[dict]:
     "Problems of one annotation on its radiograph."
+    correct = 'correct the entry or leave it out'
     if a.trouble:
-        return [problem('', a.source, a.label, a.trouble, 'correct the entry or leave it out')]
-    found = [
-        t
-        for p in a.outlines
-        for t in [_outline_trouble(_flipped(p, shape, origin) if y_up else p, shape)]
-        if t
-    ]
-    if found:
-        return [problem('', a.source, a.label, *t) for t in found]
+        return [problem('', a.source, a.label, a.trouble, correct)]
+    if found := _outline_problems(a, shape, rules):
+        return found
     try:
-        vertebral_heights(annotation_mask(a, shape, origin, y_up))
+        vertebral_heights(rules.mask(a, shape))
     except AnnotationError as e:
-        return [problem('', a.source, a.label, str(e), 'correct the entry or leave it out')]
+        return [problem('', a.source, a.label, str(e), correct)]
     except HeightError as e:
-        return [
-            problem(
-                '',
-                a.source,
-                a.label,
-                str(e).split(';')[0],
-                'a body is one piece of 60 pixels at least; is the radiograph a thumbnail, or '
-                'are the coordinates shares of its width?',
-            )
-        ]
+        way_out = (
+            'a body is one piece of 60 pixels at least; is the radiograph a thumbnail, or '
+            'are the coordinates shares of its width?'
+        )
+        return [problem('', a.source, a.label, str(e).split(';')[0], way_out)]
+    if a.label not in rules.levels and level_of(a.label) is None:
+        return [problem('', a.source, a.label, f'label {a.label!r} is no level', _UNKNOWN)]
     return []
 
 
+def _outline_problems(a, shape, rules) -> list[dict]:
+    "Problems of the outlines of one annotation."
+    outlines = [_flipped(p, shape, rules.origin) if rules.y_up else p for p in a.outlines]
+    troubles = [_outline_trouble(p, shape) for p in outlines]
+    return [problem('', a.source, a.label, *t) for t in troubles if t]
+
+
 def _center(mask) -> np.ndarray:
+    "Row and column of the center of a mask."
     return np.array([i.mean() for i in np.nonzero(mask)])
 
 
 def _radiograph_problems(name, bodies, masks) -> list[dict]:
     """Problems that only show among the bodies of a radiograph; `bodies` and `masks` from head to
     foot by their place."""
-    found, levels = [], [l for _, l in bodies if l]
-    for l in sorted({l for l in levels if levels.count(l) > 1}):
-        found.append(
-            problem(
-                '',
-                name,
-                l,
-                f'level {l} is drawn {levels.count(l)} times',
-                'keep one, or rename the other',
-            )
-        )
-    number = [int(l[1:]) + 12 * (l[0] == 'L') for l in levels]
-    if len(number) > 1 and (np.diff(number) < 0).all():
-        found.append(
-            problem(
-                '',
-                name,
-                None,
-                f'levels run upwards, {levels[-1]} above {levels[0]} is wanted',
-                'is y counted from the bottom? then y_up=True (--y-up)',
-            )
-        )
-    elif len(number) > 1 and (np.diff(number) < 0).any() and not found:
-        found.append(
-            problem(
-                '', name, None, f'levels from the top: {", ".join(levels)}', 'correct the labels'
-            )
-        )
+    levels = [level for _, level in bodies if level]
+    return [
+        *_level_problems(name, levels),
+        *_lying_spine(name, masks),
+        *_overlaps(name, [a.label for a, _ in bodies], masks),
+    ]
+
+
+def _level_problems(name, levels) -> list[dict]:
+    "Levels that are drawn twice, that run upwards, or that are out of order."
+    found = []
+    for level in sorted({v for v in levels if levels.count(v) > 1}):
+        what = f'level {level} is drawn {levels.count(level)} times'
+        found.append(problem('', name, level, what, 'keep one, or rename the other'))
+    steps = np.diff([int(v[1:]) + 12 * (v[0] == 'L') for v in levels])
+    if len(steps) and (steps < 0).all():
+        what = f'levels run upwards, {levels[-1]} above {levels[0]} is wanted'
+        way_out = 'is y counted from the bottom? then y_up=True (--y-up)'
+        found.append(problem('', name, None, what, way_out))
+    elif (steps < 0).any() and not found:
+        what = f'levels from the top: {", ".join(levels)}'
+        found.append(problem('', name, None, what, 'correct the labels'))
+    return found
+
+
+def _lying_spine(name, masks) -> list[dict]:
+    "One problem if the bodies are beside one another rather than one below the other."
     centers = np.array([_center(m) for m in masks])
-    if len(centers) > 2 and np.ptp(centers[:, 1]) > 2 * np.ptp(centers[:, 0]):
-        found.append(
-            problem(
-                '',
-                name,
-                None,
-                'the spine lies on its side',
-                'are x and y swapped, or is the radiograph turned?',
-            )
-        )
+    if len(centers) <= 2 or np.ptp(centers[:, 1]) <= 2 * np.ptp(centers[:, 0]):
+        return []
+    way_out = 'are x and y swapped, or is the radiograph turned?'
+    return [problem('', name, None, 'the spine lies on its side', way_out)]
+
+
+def _overlaps(name, labels, masks) -> list[dict]:
+    "Neighbouring bodies that share more than 2 % of the smaller one."
+    found = []
     for i in range(len(masks) - 1):
         both = (masks[i] & masks[i + 1]).sum()
         if both > 0.02 * min(masks[i].sum(), masks[i + 1].sum()):
-            found.append(
-                problem(
-                    '',
-                    name,
-                    None,
-                    f'{bodies[i][0].label} and {bodies[i + 1][0].label} share {both} pixels',
-                    'bodies do not overlap: correct the outlines',
-                )
-            )
+            what = f'{labels[i]} and {labels[i + 1]} share {both} pixels'
+            way_out = 'bodies do not overlap: correct the outlines'
+            found.append(problem('', name, None, what, way_out))
     return found
 
 # %% ../nbs/15_convert.ipynb #c015
-def _look_at(
-    image, annotations, files, patient, levels, ignore, origin, y_up
-) -> tuple[_Radiograph | None, list[dict]]:
+def _prepare(image, annotations, files, rules) -> tuple[_Radiograph | None, list[dict]]:
     "One radiograph with its usable bodies, and its problems."
-    annotations = [a for a in annotations if a.label not in ignore]
-    paths = files.get(radiograph_stem(image), [])
+    annotations = [a for a in annotations if a.label not in rules.ignore]
     if not annotations:
         return None, []
+    paths, stem = files.get(radiograph_stem(image), []), radiograph_stem(image)
     if len(paths) != 1:
-        return None, [
-            problem(
-                '',
-                image or annotations[0].source,
-                None,
-                f'{len(paths)} radiographs of that name'
-                if paths
-                else 'there is no such radiograph',
-                'names of annotations and radiographs must match, but for folder and suffix',
-            )
-        ]
-    name = re.search(patient, radiograph_stem(image))
+        return None, [_file_problem(image or annotations[0].source, len(paths))]
+    name = re.search(rules.patient, stem)
     if not name:
-        return None, [
-            problem(
-                '',
-                image,
-                None,
-                f'pattern {patient!r} does not match the name',
-                'give a `patient` pattern (--patient) that finds the patient in every file name',
-            )
-        ]
+        what = f'pattern {rules.patient!r} does not match the name'
+        way_out = 'give a `patient` pattern (--patient) that finds the patient in every file name'
+        return None, [problem('', image, None, what, way_out)]
     try:
         shape = tuple(_header(paths[0]).GetSize()[1::-1])
     except RuntimeError:
-        return None, [
-            problem('', image, None, 'the radiograph cannot be read', 'is the file whole?')
-        ]
+        what, way_out = 'the radiograph cannot be read', 'is the file complete?'
+        return None, [problem('', image, None, what, way_out)]
     if other := sorted({a.shape for a in annotations} - {None, shape}):
-        return None, [
-            problem(
-                '',
-                image,
-                f'{w} x {h}',
-                'is the size that was drawn on (width x height), and the radiograph is '
-                f'{shape[1]} x {shape[0]}',
-                'was the radiograph resized? give the radiographs that were drawn on, or '
-                'correct the size in the file',
-            )
-            for h, w in other
-        ]
-    problems, usable = [], []
-    for a in annotations:
-        level = levels.get(a.label, level_of(a.label))
-        found = _body_problems(a, shape, origin, y_up)
-        if not found and level is None and a.label not in levels:
-            found = [problem('', a.source, a.label, f'label {a.label!r} is no level', _UNKNOWN)]
-        problems += found
-        if not found:
-            usable.append((a, level))
-    masks = [annotation_mask(a, shape, origin, y_up) for a, _ in usable]
+        return None, [_size_problem(image, size, shape) for size in other]
+    bodies, masks, problems = _usable_bodies(annotations, shape, rules)
+    together = _radiograph_problems(image, bodies, masks)
+    if together or not bodies:
+        return None, problems + together
+    stated = (a.extra['patient_id'] for a, _ in bodies if 'patient_id' in a.extra)
+    patient = next(stated, name[name.lastindex or 0])
+    return _Radiograph(paths[0], shape, patient, bodies), problems
+
+
+def _file_problem(name, count) -> dict:
+    "The problem of a radiograph of which there is none, or more than one."
+    what = f'{count} radiographs of that name' if count else 'there is no such radiograph'
+    way_out = 'names of annotations and radiographs must match, but for folder and suffix'
+    return problem('', name, None, what, way_out)
+
+
+def _size_problem(image, drawn_on, shape) -> dict:
+    "The problem of a radiograph that was outlined at another size; sizes are (H, W)."
+    what = (
+        'is the size that was drawn on (width x height), and the radiograph is '
+        f'{shape[1]} x {shape[0]}'
+    )
+    way_out = (
+        'was the radiograph resized? give the radiographs that were drawn on, or '
+        'correct the size in the file'
+    )
+    return problem('', image, f'{drawn_on[1]} x {drawn_on[0]}', what, way_out)
+
+
+def _usable_bodies(annotations, shape, rules):
+    "The bodies without problems, (Annotation, level) from head to foot; their masks; the problems."
+    found = [(a, _body_problems(a, shape, rules)) for a in annotations]
+    usable = [(a, rules.levels.get(a.label, level_of(a.label))) for a, wrong in found if not wrong]
+    masks = [rules.mask(a, shape) for a, _ in usable]
     order = sorted(range(len(masks)), key=lambda i: _center(masks[i])[0])
-    usable, masks = [usable[i] for i in order], [masks[i] for i in order]
-    together = _radiograph_problems(image, usable, masks)
-    radiograph = _Radiograph(
-        paths[0],
-        shape,
-        next(
-            (a.extra['patient_id'] for a, _ in usable if 'patient_id' in a.extra),
-            name[name.lastindex or 0],
-        ),
-        usable,
-    )
-    return (radiograph if usable and not together else None), problems + together
+    problems = [p for _, wrong in found for p in wrong]
+    return [usable[i] for i in order], [masks[i] for i in order], problems
+
+# %% ../nbs/15_convert.ipynb #bd30c699
+@dataclass(frozen=True)
+class _Output:
+    "What the manifest states of every radiograph of a cohort."
+
+    name: str
+    center: str
+    spacing: float | None
+    deformity: bool
 
 
-def _write_radiograph(radiograph, folder, center, origin, y_up, spacing, deformity) -> list[dict]:
+def _write_radiograph(radiograph, folder, rules, output) -> list[dict]:
     "Copy a radiograph, write its mask, return its rows of the manifest."
-    stem, labels, rows = (
-        radiograph_stem(radiograph.path.name),
-        np.zeros(radiograph.shape, np.uint8),
-        [],
-    )
     shutil.copyfile(radiograph.path, folder / 'images' / radiograph.path.name)
+    labels, rows = np.zeros(radiograph.shape, np.uint8), []
     for k, (a, level) in enumerate(radiograph.bodies, 1):
-        mask = annotation_mask(a, radiograph.shape, origin, y_up) & (labels == 0)
+        mask = rules.mask(a, radiograph.shape) & (labels == 0)
         labels[mask] = k
-        row = dict(
-            vertebra_id=f'{stem}_{level or k}',
-            patient_id=radiograph.patient,
-            center=center,
-            image=f'images/{radiograph.path.name}',
-            mask=f'masks/{stem}.nii.gz',
-            mask_label=k,
-            level=level,
-        )
-        row |= {c: v for c, v in a.extra.items() if c != 'patient_id'} | (
-            dict(spacing=spacing) if spacing else {}
-        )
-        if deformity:
-            ratio = vertebral_heights(mask).ratio_lowest
-            row |= dict(height_ratio=round(ratio, 4), fracture_class=deformity_class(ratio))
-        rows.append(row | dict(source=a.source))
+        rows.append(_manifest_row(radiograph, k, a, level, mask, output))
     image, header = sitk.GetImageFromArray(labels), _header(radiograph.path)
     image.SetSpacing(header.GetSpacing()[:2])
-    image.SetOrigin(header.GetOrigin()[:2])  # so that ITK-SNAP lays the mask on the radiograph
-    sitk.WriteImage(image, str(folder / 'masks' / f'{stem}.nii.gz'), useCompression=True)
+    image.SetOrigin(header.GetOrigin()[:2])  # so that ITK-SNAP shows the mask on the radiograph
+    file = f'{radiograph_stem(radiograph.path.name)}.nii.gz'
+    sitk.WriteImage(image, str(folder / 'masks' / file), useCompression=True)
     return rows
+
+
+def _manifest_row(radiograph, k, annotation, level, mask, output) -> dict:
+    "The manifest's row of body number `k`."
+    stem = radiograph_stem(radiograph.path.name)
+    row = dict(
+        vertebra_id=f'{stem}_{level or k}',
+        patient_id=radiograph.patient,
+        center=output.center,
+        image=f'images/{radiograph.path.name}',
+        mask=f'masks/{stem}.nii.gz',
+        mask_label=k,
+        level=level,
+    )
+    row |= {c: v for c, v in annotation.extra.items() if c != 'patient_id'}
+    if output.spacing:
+        row |= dict(spacing=output.spacing)
+    if output.deformity:
+        ratio = vertebral_heights(mask).ratio_lowest
+        row |= dict(height_ratio=round(ratio, 4), fracture_class=deformity_class(ratio))
+    return row | dict(source=annotation.source)
 
 
 def write_cohort(
@@ -369,9 +357,23 @@ def write_cohort(
 ) -> Path:  # of manifest.csv
     """Radiographs, masks and manifest of a cohort. Raises `CohortError` with every problem, before
     anything is written."""
-    out, images, levels = Path(out), Path(images), levels or {}
-    _offset(origin)  # raises where it is neither
-    if bad := [l for l in levels.values() if l and level_of(l) != l]:
+    out, images = Path(out), Path(images)
+    rules = _Rules(patient, levels or {}, ignore, origin, y_up)
+    _check_request(out, rules)
+    radiographs, problems = _prepare_all(annotations, _radiograph_files(images), rules)
+    if problems and not skip or not radiographs:
+        what, way_out = 'no annotation is left', 'are all labels in `ignore`?'
+        problems = problems or [problem('', str(images), None, what, way_out)]
+        raise CohortError(images, problem_table(problems))
+    output = _Output(name or out.name, center, spacing, deformity)
+    _write_all(radiographs, out, problems, rules, output)
+    return out / 'manifest.csv'
+
+
+def _check_request(out, rules):
+    "Raise `AnnotationError` where a parameter is wrong or the folder exists."
+    _offset(rules.origin)  # raises where it is neither
+    if bad := [v for v in rules.levels.values() if v and level_of(v) != v]:
         raise AnnotationError(
             f'levels: {bad[0]!r} is no level; T1 to T12, L1 to L6, or nothing where it is unknown'
         )
@@ -379,50 +381,38 @@ def write_cohort(
         raise AnnotationError(
             f'{out} exists; give a new name or move it away: nothing is overwritten'
         )
+
+
+def _radiograph_files(folder) -> dict:
+    "The radiographs in a folder and its subfolders, by name without suffix."
     files = {}
-    for path in sorted(p for p in images.rglob('*') if p.name.lower().endswith(_RADIOGRAPHS)):
+    for path in sorted(p for p in folder.rglob('*') if p.name.lower().endswith(_RADIOGRAPHS)):
         files.setdefault(radiograph_stem(path.name), []).append(path)
-    groups = {}
+    return files
+
+
+def _prepare_all(annotations, files, rules) -> tuple[list, list[dict]]:
+    "Every radiograph that can be written, and every problem."
+    by_image = {}
     for a in annotations:
-        groups.setdefault(radiograph_stem(a.image), []).append(a)
-    radiographs, problems = [], []
-    for image, group in groups.items():
-        radiograph, found = _look_at(image, group, files, patient, levels, ignore, origin, y_up)
-        problems += found
-        if radiograph:
-            radiographs.append(radiograph)
-    if problems and not skip or not radiographs:
-        problems = problems or [
-            problem('', str(images), None, 'no annotation is left', 'are all labels in `ignore`?')
-        ]
-        raise CohortError(images, problem_table(problems))
-    _write_all(
-        radiographs, out, problems, center, origin, y_up, spacing, deformity, name or out.name
-    )
-    return out / 'manifest.csv'
+        by_image.setdefault(radiograph_stem(a.image), []).append(a)
+    found = [_prepare(image, entries, files, rules) for image, entries in by_image.items()]
+    return [r for r, _ in found if r], [p for _, problems in found for p in problems]
 
 
-def _write_all(radiographs, out, problems, center, origin, y_up, spacing, deformity, name):
+def _write_all(radiographs, out, problems, rules, output):
     "Everything into a scratch folder, which is renamed when it is complete."
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
     try:
         for sub in ('images', 'masks'):
             (scratch / sub).mkdir()
-        rows = [
-            r
-            for radiograph in radiographs
-            for r in _write_radiograph(
-                radiograph, scratch, center, origin, y_up, spacing, deformity
-            )
-        ]
+        rows = [row for r in radiographs for row in _write_radiograph(r, scratch, rules, output)]
         pd.DataFrame(rows).to_csv(scratch / 'manifest.csv', index=False)
         if problems:
             problem_table(problems).to_csv(scratch / 'problems.csv', index=False)
-        card = dict(
-            name=name,
-            label=DEFORMITY_LABEL if deformity else 'no class: a set of landmarks carries none',
-        )
+        no_class = 'no class: a set of landmarks carries none'
+        card = dict(name=output.name, label=DEFORMITY_LABEL if output.deformity else no_class)
         (scratch / 'cohort.yml').write_text(yaml.safe_dump(card))
         scratch.chmod(0o755)
         os.rename(scratch, out)
