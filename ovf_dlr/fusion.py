@@ -20,12 +20,18 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ovf_dlr.lasso import (
+    CrossValidation,
+    LassoPath,
+    MultinomialPath,
     cross_validate_lasso,
     lasso_coefficients,
     multinomial_coefficients,
     penalties,
 )
 from .patients import align_rows, patient_folds
+
+# frozen models of earlier versions name these three here
+_MOVED = (CrossValidation, LassoPath, MultinomialPath)
 
 # %% ../nbs/35_fusion.ipynb #c008
 def spearman(

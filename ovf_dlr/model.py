@@ -105,7 +105,7 @@ def _read_pipeline(folder: Path) -> dict:
         )
     return skops.io.load(path, trusted=list(TRUSTED))
 
-# %% ../nbs/53_model.ipynb #c008
+# %% ../nbs/53_model.ipynb #c009
 def _set_performance(study, name) -> list[dict]:
     "Macro AUC of one classifier in each set, for the card."
     table = study.performance
@@ -160,7 +160,7 @@ def _combat_of_all_centers(study) -> ComBat:
             combat.adapt(study.radiomics[further], v.center[further]) if further.any() else combat
         )
 
-# %% ../nbs/53_model.ipynb #c010
+# %% ../nbs/53_model.ipynb #c011
 @dataclass
 class Model:
     "A trained model: radiographs and masks in, three probabilities out."
@@ -369,7 +369,7 @@ class Model:
         rest = (parts[k] for k in ('harmonise', 'classifier', 'domain', 'background'))
         return cls(networks, selection, *rest, card)
 
-# %% ../nbs/53_model.ipynb #c012
+# %% ../nbs/53_model.ipynb #c013
 @dataclass
 class Scores:
     "The predictions of a model for some vertebrae, and what they rest on."

@@ -139,10 +139,16 @@ def reached(
     while waiting:
         place = waiting.pop()
         if place not in found:
-            nodes = _code_of(*place)
-            found[place] = '\n'.join(map(ast.unparse, nodes))
-            waiting += [p for node in nodes for p in _places(node, place[0])]
+            found[place], places = _definition(*place)
+            waiting += places
     return found
+
+
+@cache
+def _definition(module, name) -> tuple[str, list]:
+    "The text of a definition, and the places of the definitions that it names."
+    nodes = _code_of(module, name)
+    return '\n'.join(map(ast.unparse, nodes)), [p for n in nodes for p in _places(n, module)]
 
 
 def _code_of(module, name) -> list[ast.AST]:
