@@ -152,7 +152,9 @@ def _arrow(ax, start, end):
 
 
 def _n(patients, vertebrae=None):
-    plural = lambda n, one, many: f'{n:,} {one if n == 1 else many}'
+    def plural(n, one, many):
+        return f'{n:,} {one if n == 1 else many}'
+
     return plural(patients, 'patient', 'patients') + (
         '' if vertebrae is None else '\n' + plural(vertebrae, 'vertebra', 'vertebrae')
     )
@@ -160,7 +162,10 @@ def _n(patients, vertebrae=None):
 
 def _exclusions(table) -> str:
     "What was left out, as the text of a box."
-    line = lambda row: '; '.join(f'{c}, n = {row[c]:,}' for c in table)
+
+    def line(row):
+        return '; '.join(f'{c}, n = {row[c]:,}' for c in table)
+
     return '\n'.join(
         [f'Excluded ({line(table.loc["excluded"])})']
         + [f'{reason} ({line(row)})' for reason, row in table.iloc[:-3].iterrows()]
@@ -168,7 +173,7 @@ def _exclusions(table) -> str:
 
 
 def _places(items, width) -> dict:
-    return dict(zip(items, (np.arange(len(items)) + 0.5) / len(items) * width))
+    return dict(zip(items, (np.arange(len(items)) + 0.5) / len(items) * width, strict=False))
 
 # %% ../nbs/05_baseline.ipynb #c018
 def plot_flow(

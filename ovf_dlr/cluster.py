@@ -44,7 +44,8 @@ def _backend(client):
 def spread_over(
     client,  # distributed.Client, or None for the processes of this machine
 ):
-    "Work that goes through joblib goes to the workers of `client`. Raises `ClusterError` if the cluster is lost."
+    """Work that goes through joblib goes to the workers of `client`. Raises `ClusterError` if the
+    cluster is lost."""
     if client is None:
         yield
         return
@@ -56,11 +57,14 @@ def spread_over(
             yield
         except FutureCancelledError as e:
             raise ClusterError(
-                'the Dask scheduler is gone; what was finished is kept: start a scheduler and workers, and give the same command again'
+                'the Dask scheduler is gone; what was finished is kept: start a scheduler and '
+                'workers, and give the same command again'
             ) from e
         except KilledWorker as e:
             raise ClusterError(
-                f'a radiograph brought down worker after worker, the last one {e.last_worker.address}; have they enough memory? What was finished is kept: the same command goes on from here'
+                'a radiograph brought down worker after worker, the last one '
+                f'{e.last_worker.address}; have they enough memory? What was finished is kept: '
+                'the same command goes on from here'
             ) from e
 
 # %% ../nbs/46_cluster.ipynb #c008
@@ -102,7 +106,8 @@ def _look():
 
 
 def _check_versions(client):
-    "Raise `ClusterError` unless every worker, and the scheduler, which unpacks the tasks on their way, has what this machine has."
+    """Raise `ClusterError` unless every worker, and the scheduler, which unpacks the tasks on their
+    way, has what this machine has."""
     seen, mine = client.get_versions(), [str(i) for i in sys.version_info[:2]]
     other = {
         w: [('Python', v['host']['python'], '.'.join(mine))]
@@ -126,7 +131,8 @@ def _check_versions(client):
     if said:
         raise ClusterError(
             '; '.join(said)
-            + '. Give every machine the same environment and the same checkout, and start scheduler and workers from there'
+            + '. Give every machine the same environment and the same checkout, and start '
+            'scheduler and workers from there'
         )
 
 # %% ../nbs/46_cluster.ipynb #c009
@@ -134,7 +140,8 @@ def check_paths(
     client,  # distributed.Client
     read: list = (),  # files that every worker must be able to read
     folder: str
-    | Path = None,  # a folder that every worker must share with this machine, and be able to write to
+    # a folder that every worker must share with this machine, and be able to write to
+    | Path = None,
 ):
     "Raise `ClusterError` for the first path that some worker cannot use, before any work is sent."
 
@@ -150,7 +157,9 @@ def check_paths(
         for worker, trouble in client.run(blind, str(path), writable).items():
             if trouble:
                 raise ClusterError(
-                    f"worker {worker} {trouble} '{path}'; radiographs and the data folder ($OVF_DLR_DATA) must lie where every machine sees them under the same path"
+                    f"worker {worker} {trouble} '{path}'; radiographs and the data folder "
+                    '($OVF_DLR_DATA) must lie where every machine sees them under the same '
+                    'path'
                 )
 
     for path in read:
@@ -169,7 +178,8 @@ def _connect(scheduler, timeout):
     path = Path(scheduler)
     if not path.is_file() and ':' not in scheduler:
         raise ClusterError(
-            f"scheduler '{scheduler}' is no address (tcp://HOST:8786), no file that `dask scheduler --scheduler-file` wrote, and not `local`"
+            f"scheduler '{scheduler}' is no address (tcp://HOST:8786), no file that `dask "
+            'scheduler --scheduler-file` wrote, and not `local`'
         )
     try:
         return Client(
@@ -178,19 +188,24 @@ def _connect(scheduler, timeout):
         )
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ClusterError(
-            f"no Dask scheduler answers at '{scheduler}' within {timeout} s ({str(e) or type(e).__name__}); start one with `dask scheduler`, or correct the address"
+            f"no Dask scheduler answers at '{scheduler}' within {timeout} s "
+            f'({str(e) or type(e).__name__}); start one with `dask scheduler`, or correct the '
+            'address'
         ) from e
 
 
 @contextmanager
 def cluster(
-    scheduler: str,  # tcp://HOST:8786, the file that `dask scheduler --scheduler-file` wrote, or `local`: workers on this machine
+    # tcp://HOST:8786, the file that `dask scheduler --scheduler-file` wrote, or `local`: workers on
+    # this machine
+    scheduler: str,
     n_jobs: int = None,  # workers of a local cluster; all cores if not given
     timeout: int = 10,  # s until the scheduler must answer
     wait: int = 60,  # s until there must be a worker
     tell=print,  # called with each line about the cluster
 ):
-    "A `distributed.Client` for the length of the block, its workers checked. Raises `ClusterError` with the way out."
+    """A `distributed.Client` for the length of the block, its workers checked. Raises
+    `ClusterError` with the way out."""
     from distributed import LocalCluster
 
     local = (
@@ -210,13 +225,16 @@ def cluster(
             client.wait_for_workers(1, timeout=wait)
         except TimeoutError as e:
             raise ClusterError(
-                f"the scheduler '{scheduler}' has no worker; start some with `dask worker ADDRESS --nthreads 1`"
+                f"the scheduler '{scheduler}' has no worker; start some with `dask worker "
+                'ADDRESS --nthreads 1`'
             ) from e
         _check_versions(client)
         threads = client.nthreads()
         tell(f'Cluster: {len(threads)} workers, {client.dashboard_link}')
         if crowded := [w for w, n in threads.items() if n > 1]:
             tell(
-                f'{len(crowded)} workers have several threads; radiomics holds the interpreter, so that only one of them works at a time: `dask worker --nworkers N --nthreads 1` starts N processes'
+                f'{len(crowded)} workers have several threads; radiomics holds the interpreter, '
+                'so that only one of them works at a time: `dask worker --nworkers N '
+                '--nthreads 1` starts N processes'
             )
         yield client

@@ -1,4 +1,5 @@
-"A Dask cluster of processes: a worker that dies costs no result, and a cluster that cannot do the work is refused in words."
+"""A Dask cluster of processes: a worker that dies costs no result, and a cluster that cannot do the
+work is refused in words."""
 
 import os
 import shutil
@@ -89,7 +90,9 @@ def _addresses(client):
 def test_a_worker_killed_in_the_middle_changes_no_feature(processes, tmp_path, monkeypatch):
     monkeypatch.setenv('OVF_DLR_DATA', str(tmp_path / 'data'))
     settings, held = read_settings('smoke'), {}
-    stored = lambda: sum(1 for p in (tmp_path / 'data' / 'cache').rglob('_stored/*/output.pkl'))
+
+    def stored():
+        return sum(1 for p in (tmp_path / 'data' / 'cache').rglob('_stored/*/output.pkl'))
 
     def kill():
         _until(stored)

@@ -1,4 +1,5 @@
-"Annotations from hostile files, at full size, through a disk that fails; and real masks there and back."
+"""Annotations from hostile files, at full size, through a disk that fails; and real masks there and
+back."""
 
 import json
 
@@ -44,7 +45,8 @@ def overlap(a, b) -> float:
 
 @pytest.mark.parametrize('name', ['Normal', 'Damaged'])
 def test_real_bodies_survive_polygons_and_corners(shared, name, tmp_path):
-    "A radiograph's masks traced to polygons, and reduced to four corners, written as labelme files and read back."
+    """A radiograph's masks traced to polygons, and reduced to four corners, written as labelme
+    files and read back."""
     labels = read(shared / f'data/spine_xray/derived/{name}_LAT_vertebra_labels.nii.gz')
     values = np.setdiff1d(labels, [0])
     traced = {
@@ -61,7 +63,7 @@ def test_real_bodies_survive_polygons_and_corners(shared, name, tmp_path):
         (tmp_path / f'{kind}.json').write_text(
             json.dumps(dict(imagePath='film.jpg', shapes=shapes))
         )
-        for v, a in zip(values, read_labelme(tmp_path / f'{kind}.json')):
+        for v, a in zip(values, read_labelme(tmp_path / f'{kind}.json'), strict=False):
             assert overlap(annotation_mask(a, labels.shape), labels == v) > least, (kind, v)
 
 
@@ -239,7 +241,8 @@ def test_outlines_of_another_size_are_not_laid_on_the_radiograph(drawn, tmp_path
     for height, width in ((500, 400), (1000, 800), (1600, 2000)):
         with pytest.raises(
             CohortError,
-            match=rf"'{width} x {height}': is the size that was drawn on .* radiograph is 1000 x 800; was the radiograph resized",
+            match=f"'{width} x {height}': is the size that was drawn on .* radiograph is 1000 "
+            r'x 800; was the radiograph resized',
         ):
             write_cohort(drawn(tmp_path / 'a.json', height, width), folder, tmp_path / 'out')
     for k, silent in enumerate(((800, 1000), (None, None), (0, 0), ('?', 1000), (float('inf'), 1))):

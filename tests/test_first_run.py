@@ -1,4 +1,5 @@
-"A newcomer's way to a figure of his own cohort: two folders, a first manifest, a look, the scores filled in, a look again."
+"""A newcomer's way to a figure of his own cohort: two folders, a first manifest, a look, the scores
+filled in, a look again."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +23,8 @@ def phantom(tmp_path_factory):
 
 @pytest.fixture
 def hospital(phantom, tmp_path):
-    "Two folders as a hospital has them: radiographs and masks of the same names, one radiograph with more than one vertebra outlined."
+    """Two folders as a hospital has them: radiographs and masks of the same names, one radiograph
+    with more than one vertebra outlined."""
     manifest = Path(phantom)
     table = pd.read_csv(manifest, dtype=str).query("split == 'train' and exclusion.isna()")
     for k, (_, row) in enumerate(table.drop_duplicates('image').head(14).iterrows()):
@@ -146,12 +148,13 @@ def test_settings_are_listed_with_what_a_file_says():
 
 
 def test_each_picture_has_the_title_of_its_vertebra(hospital, monkeypatch):
-    "Radiographs hold several vertebrae and are opened once each, so pictures do not come in the order of the table."
+    """Radiographs hold several vertebrae and are opened once each, so pictures do not come in the
+    order of the table."""
     shown = []
     monkeypatch.setattr(
         preprocess,
         'plot_contact_sheet',
-        lambda cases, titles, **kw: shown.extend(zip(cases, titles)),
+        lambda cases, titles, **kw: shown.extend(zip(cases, titles, strict=False)),
     )
     begin(hospital)
     ask(

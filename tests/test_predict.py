@@ -1,4 +1,5 @@
-"The model that left the lab, through the command line: manifests, single radiographs, folders, pages, new centers, and what it refuses."
+"""The model that left the lab, through the command line: manifests, single radiographs, folders,
+pages, new centers, and what it refuses."""
 
 import json
 import os
@@ -236,11 +237,15 @@ OLDER_PROCESSOR = {
     'NPY_DISABLE_CPU_FEATURES': 'AVX2 FMA3',
     'OMP_NUM_THREADS': '2',
 }
-ASK_IT = 'import sys, torch; from ovf_dlr.cli import app; print(torch.backends.cpu.get_cpu_capability()); app(sys.argv[1:])'
+ASK_IT = (
+    'import sys, torch; from ovf_dlr.cli import app; '
+    'print(torch.backends.cpu.get_cpu_capability()); app(sys.argv[1:])'
+)
 
 
 def test_another_processor_says_the_same_bit_by_bit(model, external, scored, tmp_path):
-    "The newer instructions of this machine are forbidden in a process of its own; sums are then taken in another order."
+    """The newer instructions of this machine are forbidden in a process of its own; sums are then
+    taken in another order."""
     arguments = [
         'predict',
         '--model',

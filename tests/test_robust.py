@@ -1,4 +1,5 @@
-"What a disk and a second run can do to a run: refused or survived, and nothing that was there is lost."
+"""What a disk and a second run can do to a run: refused or survived, and nothing that was there is
+lost."""
 
 import errno
 import resource

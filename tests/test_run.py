@@ -1,4 +1,5 @@
-"The whole study through the command line: what it leaves, that it can be killed, that it repeats itself."
+"""The whole study through the command line: what it leaves, that it can be killed, that it repeats
+itself."""
 
 import json
 import os
@@ -60,7 +61,9 @@ def test_checklists_name_files_that_are_there(smoke_run):
 
 
 def _contents(path):
-    "The bytes of a file, or of the members of an archive; of pictures, also of those within text, and of weights only what is written about them, since in a million numbers four letters stand together by chance."
+    """The bytes of a file, or of the members of an archive; of pictures, also of those within text,
+    and of weights only what is written about them, since in a million numbers four letters stand
+    together by chance."""
     if path.suffix == '.png':
         with Image.open(path) as image:
             return [str(image.info).encode()]
@@ -105,7 +108,8 @@ def test_predictions_are_complete_and_joined_by_id(smoke_run):
 
 
 def test_predictions_are_those_that_the_tables_were_made_of(smoke_run):
-    "Of the training set too, which under `strict` is cross-validated: who computes its AUC anew must find that of Table 3."
+    """Of the training set too, which under `strict` is cross-validated: who computes its AUC anew
+    must find that of Table 3."""
     metrics = json.loads((smoke_run / 'random' / 'metrics.json').read_text())
     table = pd.read_csv(smoke_run / 'random' / 'predictions.csv').query(
         f'classifier == {metrics["best_classifier"]!r}'
@@ -172,7 +176,8 @@ ONE = 'run', '--params', 'smoke', '--backbone', 'random', '--no-reports'
 
 
 def _killed_after(data, out, line):
-    "Start the run, kill it without warning once `line` has been printed, and say that it was still running."
+    """Start the run, kill it without warning once `line` has been printed, and say that it was
+    still running."""
     process = subprocess.Popen(
         [Path(sys.executable).with_name('ovf-dlr'), *ONE, '--out', str(out)],
         text=True,
