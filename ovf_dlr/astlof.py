@@ -20,12 +20,9 @@ def bone_density_points(
     t_score: pd.Series | float,  # DXA T-score, in standard deviations of young adults
 ) -> pd.Series | float:  # 0, 1 or 2; missing where the T-score is
     "ASTLOF points for bone density (Xu et al. 2022; thresholds as in the study's Methods)."
-    points = np.where(
-        np.asarray(t_score, float) > -2.5,
-        0.0,
-        np.where(np.asarray(t_score, float) > -3.5, 1.0, 2.0),
-    )
-    points = np.where(np.isnan(np.asarray(t_score, float)), np.nan, points)
+    score = np.asarray(t_score, float)
+    points = np.where(score > -2.5, 0.0, np.where(score > -3.5, 1.0, 2.0))
+    points = np.where(np.isnan(score), np.nan, points)
     return pd.Series(points, t_score.index) if isinstance(t_score, pd.Series) else float(points)
 
 # %% ../nbs/02_astlof.ipynb #c009

@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from .cohort import Cohort
 from .manifest import SPLIT_TITLES, SPLITS
 
-# %% ../nbs/05_baseline.ipynb #c008
+# %% ../nbs/05_baseline.ipynb #c006
 _BASELINE = dict(
     sex='Sex',
     age='Age, years',
@@ -34,20 +34,7 @@ def baseline_table(
     across splits."""
     from tableone import TableOne  # brings scipy.stats along
 
-    table = cohort.vertebrae.copy()
-    if 'astlof' in table:
-        table['astlof_group'] = pd.cut(
-            table.astlof.astype(float),
-            [-1, 3, 4, 8],
-            labels=['0-3 points', '4 points', '5-8 points'],
-        )
-    columns = [c for c in _BASELINE if c in table and table[c].notna().any()]
-    categorical = [c for c in columns if c not in ('age', 't_score')]
-    for c in set(columns) - set(categorical):
-        table[c] = table[c].astype(float)
-    for c in categorical:
-        table[c] = table[c].astype('string').astype(object)
-    table['Set'] = table.split.map(SPLIT_TITLES)
+    table, columns, categorical = _characteristics(cohort)
     made = TableOne(
         table,
         columns=columns,
@@ -60,14 +47,27 @@ def baseline_table(
         overall=True,
         limit=None,
     )
-    flat = (
-        made.tableone.droplevel(0, axis=1)
-        .astype(str)
-        .reset_index(names=['Characteristic', 'Level'])
-    )
-    return flat.assign(
-        Characteristic=flat.Characteristic.where(~flat.Characteristic.duplicated(), '')
-    )
+    flat = made.tableone.droplevel(0, axis=1).astype(str)
+    flat = flat.reset_index(names=['Characteristic', 'Level'])
+    repeated = flat.Characteristic.duplicated()
+    return flat.assign(Characteristic=flat.Characteristic.where(~repeated, ''))
+
+
+def _characteristics(cohort) -> tuple[pd.DataFrame, list[str], list[str]]:
+    "The table that tableone needs, its columns to describe, and those of them that are categories."
+    table = cohort.vertebrae.copy()
+    if 'astlof' in table:
+        names = ['0-3 points', '4 points', '5-8 points']
+        table['astlof_group'] = pd.cut(table.astlof.astype(float), [-1, 3, 4, 8], labels=names)
+    columns = [c for c in _BASELINE if c in table and table[c].notna().any()]
+    categorical = [c for c in columns if c not in ('age', 't_score')]
+    for c in columns:
+        if c in categorical:
+            table[c] = table[c].astype('string').astype(object)
+        else:
+            table[c] = table[c].astype(float)
+    table['Set'] = table.split.map(SPLIT_TITLES)
+    return table, columns, categorical
 
 # %% ../nbs/05_baseline.ipynb #c012
 def treatment_table(
@@ -87,29 +87,28 @@ def treatment_table(
 # %% ../nbs/05_baseline.ipynb #c016
 def screening_table(
     cohort: Cohort,
-) -> (
-    pd.DataFrame
-):  # rows: reason of exclusion, then 'excluded', 'included', 'screened'; columns: centers; patients
-    "Patients left out at each center, by the first reason given."
-    v, out = cohort.vertebrae, cohort.screened
+) -> pd.DataFrame:  # rows: reasons, 'excluded', 'included', 'screened'; columns: centers
+    "Numbers of patients excluded at each center, by the first reason given."
+    v, out = cohort.vertebrae, _excluded_patients(cohort)
     centers = list(dict.fromkeys(v.center))
-    out = (
-        out.iloc[:0]
-        if out is None
-        else out[~out.patient_id.isin(v.patient_id)].drop_duplicates('patient_id')
-    )
     reasons = pd.crosstab(out.exclusion, out.center).reindex(
         index=list(dict.fromkeys(out.exclusion)),
         columns=[*centers, *sorted(set(out.center) - set(centers))],
         fill_value=0,
     )
     included = v.groupby('center').patient_id.nunique().reindex(reasons.columns, fill_value=0)
+    excluded = reasons.sum()
     totals = pd.DataFrame(
-        [reasons.sum(), included, reasons.sum() + included], ['excluded', 'included', 'screened']
+        [excluded, included, excluded + included], ['excluded', 'included', 'screened']
     )
-    return (
-        pd.concat([reasons, totals]).astype(int).rename_axis('patients').rename_axis(None, axis=1)
-    )
+    table = pd.concat([reasons, totals]).astype(int)
+    return table.rename_axis('patients').rename_axis(None, axis=1)
+
+
+def _excluded_patients(cohort) -> pd.DataFrame:
+    "The first excluded row of each patient of whom no row is studied."
+    out, studied = cohort.screened, cohort.vertebrae.patient_id
+    return out[~out.patient_id.isin(studied)].drop_duplicates('patient_id')
 
 
 def flow_table(
@@ -124,56 +123,45 @@ def flow_table(
     )
 
 # %% ../nbs/05_baseline.ipynb #c017
-_LINE = 0.15  # inches a line of text takes
+_WIDTH, _LINE = 7, 0.15  # inches: of the figure, and of a line of text
 
 
 def _box(ax, x, top, text, width, color='C6') -> float:  # its lower edge
     "A labelled box as high as its text; coordinates are inches."
     height = (text.count('\n') + 1) * _LINE + 0.12
-    ax.add_patch(
-        FancyBboxPatch(
-            (x - width / 2, top - height),
-            width,
-            height,
-            boxstyle='round,pad=0,rounding_size=.06',
-            fc='white',
-            ec=color,
-            lw=1,
-        )
-    )
+    corner = x - width / 2, top - height
+    style = dict(boxstyle='round,pad=0,rounding_size=.06', fc='white', ec=color, lw=1)
+    ax.add_patch(FancyBboxPatch(corner, width, height, **style))
     ax.text(x, top - height / 2, text, ha='center', va='center', fontsize=7, linespacing=1.45)
     return top - height
 
 
 def _arrow(ax, start, end):
-    ax.annotate(
-        '', end, start, arrowprops=dict(arrowstyle='-|>', lw=0.8, color='C6', shrinkA=0, shrinkB=0)
-    )
+    "An arrow from one box to another."
+    style = dict(arrowstyle='-|>', lw=0.8, color='C6', shrinkA=0, shrinkB=0)
+    ax.annotate('', end, start, arrowprops=style)
 
 
-def _n(patients, vertebrae=None):
-    def plural(n, one, many):
-        return f'{n:,} {one if n == 1 else many}'
-
-    return plural(patients, 'patient', 'patients') + (
-        '' if vertebrae is None else '\n' + plural(vertebrae, 'vertebra', 'vertebrae')
-    )
+def _n(patients, vertebrae=None) -> str:
+    "Numbers of patients and, where given, of vertebrae, as lines of a box."
+    lines = [f'{patients:,} {"patient" if patients == 1 else "patients"}']
+    if vertebrae is not None:
+        lines.append(f'{vertebrae:,} {"vertebra" if vertebrae == 1 else "vertebrae"}')
+    return '\n'.join(lines)
 
 
 def _exclusions(table) -> str:
     "What was left out, as the text of a box."
-
-    def line(row):
-        return '; '.join(f'{c}, n = {row[c]:,}' for c in table)
-
+    rows = [('Excluded', table.loc['excluded']), *table.iloc[:-3].iterrows()]
     return '\n'.join(
-        [f'Excluded ({line(table.loc["excluded"])})']
-        + [f'{reason} ({line(row)})' for reason, row in table.iloc[:-3].iterrows()]
+        f'{reason} ({"; ".join(f"{c}, n = {row[c]:,}" for c in table)})' for reason, row in rows
     )
 
 
 def _places(items, width) -> dict:
-    return dict(zip(items, (np.arange(len(items)) + 0.5) / len(items) * width, strict=False))
+    "The x of each item, spread evenly over a width."
+    middles = (np.arange(len(items)) + 0.5) / len(items) * width
+    return dict(zip(items, middles, strict=True))
 
 # %% ../nbs/05_baseline.ipynb #c018
 def plot_flow(
@@ -181,46 +169,51 @@ def plot_flow(
     ax=None,  # drawn on a new figure of full page width if not given
 ):  # the axes
     "Figure 1: selection flow: centers on top, exclusions, sets below."
-    table, v, width = screening_table(cohort), cohort.vertebrae, 7
-    out = bool(table.loc['excluded'].sum())
-    height = 2.57 + _LINE * (len(table) - 2) if out else 2.65
+    table, width = screening_table(cohort), _WIDTH
+    screened = bool(table.loc['excluded'].sum())
+    height = 2.57 + _LINE * (len(table) - 2) if screened else 2.65
     ax = ax or plt.subplots(figsize=(width, height))[1]
     ax.set(xlim=(0, width), ylim=(0, height))
     ax.axis('off')
     cx, sx = _places(table.columns, width), _places(cohort.splits, width)
-    low = _box(
-        ax,
-        width / 2,
-        height - 0.05,
-        f'{_n(table.loc["screened"].sum())} screened'
-        if out
-        else f'Vertebrae with radiograph and mask\n{_n(v.patient_id.nunique(), len(v))}',
-        3,
-    )
-    counts = {
-        c: _n(table.loc['screened', c])
-        if out
-        else _n(table.loc['included', c], (v.center == c).sum())
-        for c in cx
-    }
-    ends = [_box(ax, cx[c], low - 0.3, f'Center {c}\n{n}', 1.7, 'C4') for c, n in counts.items()]
-    for c in cx:
-        _arrow(ax, (width / 2, low), (cx[c], low - 0.3))
-    if out:
-        ends = [_through(ax, list(cx.values()), ends[0], _exclusions(table), width)]
-    for s in cohort.splits:
-        rows = v[v.split == s]
-        _box(
-            ax,
-            sx[s],
-            0.66,
-            f'{SPLIT_TITLES[s]}\n{_n(rows.patient_id.nunique(), len(rows))}',
-            1.62,
-            'C3',
-        )
+    low = _box(ax, width / 2, height - 0.05, _first_text(cohort, table, screened), 3)
+    end = _draw_centers(ax, cohort, table, screened, cx, low)
+    if screened:
+        end = _through(ax, list(cx.values()), end, _exclusions(table), width)
+    _draw_sets(ax, cohort, sx)
     for c, s in flow_table(cohort).index:
-        _arrow(ax, (cx[c], ends[0]), (sx[s], 0.66))
+        _arrow(ax, (cx[c], end), (sx[s], 0.66))
     return ax
+
+
+def _first_text(cohort, table, screened) -> str:
+    "Text of the box at the top: patients screened or, if nobody was excluded, vertebrae studied."
+    if screened:
+        return f'{_n(table.loc["screened"].sum())} screened'
+    v = cohort.vertebrae
+    return f'Vertebrae with radiograph and mask\n{_n(v.patient_id.nunique(), len(v))}'
+
+
+def _draw_centers(ax, cohort, table, screened, cx, low) -> float:
+    "A box for each center, with arrows from the box above; the lower edge of the first."
+    ends = []
+    for c, x in cx.items():
+        if screened:
+            number = _n(table.loc['screened', c])
+        else:
+            number = _n(table.loc['included', c], (cohort.vertebrae.center == c).sum())
+        ends.append(_box(ax, x, low - 0.3, f'Center {c}\n{number}', 1.7, 'C4'))
+    for x in cx.values():
+        _arrow(ax, (_WIDTH / 2, low), (x, low - 0.3))
+    return ends[0]
+
+
+def _draw_sets(ax, cohort, sx):
+    "A box for each set."
+    for s, x in sx.items():
+        rows = cohort.vertebrae[cohort.vertebrae.split == s]
+        number = _n(rows.patient_id.nunique(), len(rows))
+        _box(ax, x, 0.66, f'{SPLIT_TITLES[s]}\n{number}', 1.62, 'C3')
 
 
 def _through(ax, xs, top, text, width) -> float:
