@@ -16,7 +16,7 @@ from ovf_dlr.model import Model
 from ovf_dlr.selection import SelectionPlan
 from ovf_dlr.settings import SelectionRules, read_settings
 from ovf_dlr.sources import phantom_manifest
-from ovf_dlr.study import Study, predict_fold
+from ovf_dlr.study import Study, embedded, predict_fold
 
 HELD_OUT = ('internal', 'external', 'prospective')
 
@@ -192,3 +192,16 @@ def test_strict_thresholds_explanations_and_domain_do_not_move(pair):
     assert ours.domain.limit_ == theirs.domain.limit_
     fused = before.fused[train]
     np.testing.assert_array_equal(ours.domain.distance(fused), theirs.domain.distance(fused))
+
+
+def test_strict_training_rows_are_judged_by_those_who_did_not_see_them(pair):
+    "Their embeddings are no network's that was trained on them, nor their probabilities a fit's."
+    protocol, (study, _) = pair
+    train = study.cohort.vertebrae.index[study.cohort.vertebrae.split == 'train']
+    seen = embedded(study.network, study.crops, train)
+    same = np.isclose(study.embeddings.loc[train, seen.columns], seen).all(axis=1)
+    assert not same.any() if protocol == 'strict' else same.all()
+    rows, fitted = (t[t.split == 'train'] for t in (study.evaluated, study.predictions))
+    honest = fitted if study.cross_validated is None else study.cross_validated[list(rows)]
+    pd.testing.assert_frame_equal(*(t.reset_index(drop=True) for t in (rows, honest)))
+    assert len(rows) == len(fitted) and rows.equals(fitted) == (protocol == 'paper')

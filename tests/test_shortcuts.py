@@ -47,10 +47,11 @@ def memorised(deep, v):
     return deep.mask(train, deep.add(pd.DataFrame(hint, v.index[train], deep.columns)), axis=0)
 
 
-def probabilities(cohort, shortcut=Shortcut()):
-    "Of all rows of a cohort, with one shortcut; a single center, so that ComBat changes nothing."
+def probabilities(cohort, shortcut=Shortcut(), centers=('I',)):
+    "Of all rows of a cohort, with one shortcut; by a single center, so that ComBat changes nothing."
     v, radiomics, deep = cohort
-    tables = Tables(radiomics, deep, memorised(deep, v), pd.Series('I', v.index))
+    center = pd.Series(np.resize(centers, len(v)), v.index)
+    tables = Tables(radiomics, deep, memorised(deep, v), center)
     plan = SelectionPlan(list(radiomics), SelectionRules(correlation_threshold=0.95), 5, 0)
     return shortcut_probabilities(v, tables, shortcut, Recipe(plan, 5, 'small'))
 
@@ -79,14 +80,16 @@ def test_each_shortcut_reports_something_where_there_is_nothing(name):
     np.testing.assert_allclose(found, 0.5, atol=0.06)
 
 
-def test_held_out_classes_and_features_move_no_reported_value():
+@pytest.mark.parametrize('centers', [('I',), ('I', 'I', 'II')], ids=['one', 'two'])
+def test_held_out_classes_and_features_move_no_reported_value(centers):
+    "With two centers ComBat learns from the training rows alone, too."
     v, radiomics, deep = cohort = noise(0)
     other = v.split != 'train'
     moved = [t.mask(other, t + 3, axis=0) for t in (radiomics, deep)]
     classes = np.where(other, (v.fracture_class + 1) % 3, v.fracture_class)
     train = v.index[~other]
     disturbed = (v.assign(fracture_class=classes), *moved)
-    first, second = (probabilities(c).loc[train] for c in (cohort, disturbed))
+    first, second = (probabilities(c, centers=centers).loc[train] for c in (cohort, disturbed))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
