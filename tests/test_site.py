@@ -145,17 +145,17 @@ def test_links_and_anchors_lead_somewhere():
 @pytest.mark.parametrize(
     'target, why',
     [
-        ('07_audit.ipynb', None),
+        ('22_audit.ipynb', None),
         ('audit.ipynb', 'no such file'),
-        ('12_transfer.ipynb#fine-tuning', None),
-        ('12_transfer.ipynb#fine-tunning', 'no heading'),
+        ('34_transfer.ipynb#fine-tuning', None),
+        ('34_transfer.ipynb#fine-tunning', 'no heading'),
         (f'{HOME}/tutorials/messages.html', None),
         (f'{HOME}/07_audit.html', 'no page'),
         ('https://example.org', None),
     ],
 )
 def test_a_broken_link_is_told_from_a_good_one(target, why):
-    found = _broken(NBS / '17_study.ipynb', target)
+    found = _broken(NBS / '55_study.ipynb', target)
     assert found is None if why is None else why in found
 
 
@@ -255,7 +255,7 @@ def test_scripts_from_elsewhere_leave_the_pages_and_what_else_is_fetched_is_name
 def test_nbdev_documents_a_notebook_whose_demonstrations_import_on_the_way(build):
     from nbdev.process import NBProcessor
 
-    made = NBProcessor(NBS / '00_cohort.ipynb', procs=build.processors.FilterDefaults().procs())
+    made = NBProcessor(NBS / '05_cohort.ipynb', procs=build.processors.FilterDefaults().procs())
     made.process()
     shown = {
         m

@@ -1,4 +1,4 @@
-"Every broken weight file has a message of its own; nbs/28_weights.ipynb shows good files."
+"Every broken weight file has a message of its own; nbs/30_weights.ipynb shows good files."
 
 import dataclasses
 import gzip
