@@ -88,6 +88,7 @@ Scheduler = Annotated[
 def main(
     version: Annotated[bool, typer.Option('--version', help='Show the version and stop.')] = False,
 ):
+    "Options of `ovf-dlr` itself."
     if version:
         console.print(f'ovf-dlr {__version__}')
         raise typer.Exit()

@@ -33,6 +33,7 @@ def _backend(client):
             return Batch(func.items), func.items
 
         def effective_n_jobs(self, n_jobs):
+            "Two at least: for one, joblib does the work itself, on this machine."
             return max(
                 2, super().effective_n_jobs(n_jobs)
             )  # for one, joblib does the work itself, here
@@ -87,6 +88,7 @@ def _look():
     libraries = _RADIOGRAPH_LIBRARIES
 
     def installed():
+        "Versions of the libraries, and the state of the source."
         from hashlib import sha256
         from importlib import metadata, util
         from pathlib import Path
@@ -146,6 +148,7 @@ def check_paths(
     "Raise `ClusterError` for the first path that some worker cannot use, before any work is sent."
 
     def blind(path, writable):  # sent by value
+        "What a worker cannot do with a path, or None."
         import os
 
         if not os.access(path, os.R_OK):
@@ -154,6 +157,7 @@ def check_paths(
             return 'cannot write beside'
 
     def ask(path, writable=False):
+        "Raise for a path that some worker cannot use."
         for worker, trouble in client.run(blind, str(path), writable).items():
             if trouble:
                 raise ClusterError(
