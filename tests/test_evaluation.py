@@ -6,10 +6,11 @@ Pairwise comparison, statsmodels' sandwich, scikit-learn, and dcurves where it i
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import logit
+from scipy.special import expit, logit
+from scipy.stats import norm, t
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ovf_dlr.auc import bootstrap_auc, delong, delong_test, patient_draws, weighted_auc
+from ovf_dlr.auc import bootstrap_auc, delong, delong_test, newcombe, patient_draws, weighted_auc
 from ovf_dlr.calibration import calibration, decision_curve
 from ovf_dlr.evaluation import weighted_precision
 
@@ -59,6 +60,27 @@ def test_scores_may_be_infinite():
     )
 
 
+@pytest.mark.parametrize('auc', [0.5, 0.8, 0.97, 1.0])
+def test_newcombe_solves_the_formula_of_hanley_and_mcneil(auc):
+    "Each end is as far from the AUC as 1.96 standard errors by the formula of 1982 there."
+    m, n = 9, 31
+    for end in newcombe(auc, m, n):
+        q1, q2, others = end / (2 - end), 2 * end**2 / (1 + end), (m + n) / 2 - 1
+        variance = end * (1 - end) + others * (q1 + q2 - 2 * end**2)
+        distance = norm.isf(0.025) * np.sqrt(variance / m / n)
+        assert abs(auc - end) == pytest.approx(distance, abs=1e-6)
+
+
+def test_the_interval_on_the_log_odds_scale_is_by_students_t():
+    "With the degrees of freedom of the standard error, which few patients leave."
+    y, a, _, patient_id = sample(0, n=40)
+    found = delong(y, a, patient_id)
+    half = t.isf(0.025, found.df) * found.se / (found.auc * (1 - found.auc))
+    ends = expit(logit(found.auc) + np.array([-half, half]))
+    np.testing.assert_allclose(found.logit_interval, ends, rtol=0, atol=1e-12)
+    assert found.df < 40
+
+
 def test_draws_are_those_rows():
     "Against scikit-learn with the draw's weights."
     y, a, _, patients = sample(1)
@@ -92,7 +114,6 @@ def test_patients_who_repeat_widen_the_interval():
 def test_sandwich_by_patient(seed):
     "Slope and intercept with their robust intervals, against statsmodels."
     import statsmodels.api as sm
-    from scipy.stats import t
 
     rng = np.random.default_rng(seed)
     patients = np.repeat(np.arange(80), 3)

@@ -71,7 +71,7 @@ def test_from_two_folders_to_figures(hospital):
         and table.astlof.isna().all()
         and (table.center == 'Our hospital').all()
     )
-    assert table.image.str.startswith('films/').all() and table.vertebra_id.is_unique
+    assert table.image.str.startswith('radiographs/').all() and table.vertebra_id.is_unique
     ask(
         'check',
         '--manifest',
@@ -221,7 +221,7 @@ def test_names_with_dots_find_their_own_mask(tmp_path):
     )
     table = pd.read_csv(tmp_path / 'manifest.csv', dtype=str)
     assert (
-        table.image.str.removeprefix('films/') == table['mask'].str.removeprefix('outlines/')
+        table.image.str.removeprefix('radiographs/') == table['mask'].str.removeprefix('outlines/')
     ).all()
     assert set(table.vertebra_id) == {'1.2.840.0', '1.2.840.1', 'P1.pre', 'P1.post'}
 

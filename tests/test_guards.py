@@ -60,6 +60,8 @@ NO_LEAK = leakage('strict_selection_and_classifiers_do_not_move')
 FIXED = leakage('strict_thresholds_explanations_and_domain_do_not_move')
 FOLD = 'tests/test_leakage.py::test_a_fold_is_harmonised_without_its_held_out_patients'
 SCIKIT_FOLDS = 'tests/test_classifiers.py::test_no_patient_is_on_both_sides_at_any_rung'
+NEWCOMBE = 'tests/test_evaluation.py::test_newcombe_solves_the_formula_of_hanley_and_mcneil'
+STUDENT = 'tests/test_evaluation.py::test_the_interval_on_the_log_odds_scale_is_by_students_t'
 SVA = 'tests/test_harmonise_reference.py::test_equals_sva'
 GLMNET = 'tests/test_fusion_reference.py::test_'
 PSYCH = 'tests/test_repeatability.py::test_icc_equals_psych'
@@ -356,14 +358,14 @@ AUCS = (
         'auc',
         '(n_pos + n_neg) / 2 - 1',
         '(n_pos + n_neg) / 2',
-        notebook('38_auc'),
+        NEWCOMBE,
     ),
     Guard(
         'interval on the log-odds scale',
         'auc',
         'student.isf((1 - level) / 2, df) * se / (value * (1 - value))',
         'norm.isf((1 - level) / 2) * se / (value * (1 - value))',
-        notebook('38_auc'),
+        STUDENT,
     ),
     Guard(
         'macro AUC',

@@ -133,7 +133,7 @@ def test_folders_are_paired_by_name(model, external, tmp_path):
     )
     scores = pd.read_csv(tmp_path / 'two.csv')
     assert scores.vertebra_id.str.split('_').str[0].nunique() == 2 and not scores.center_known.any()
-    (tmp_path / 'mask' / 'film1.nii.gz').unlink()
+    (tmp_path / 'mask' / 'radiograph1.nii.gz').unlink()
     refused = ask(
         'predict',
         '--model',
@@ -146,7 +146,7 @@ def test_folders_are_paired_by_name(model, external, tmp_path):
         tmp_path / 'no.csv',
         refused=True,
     )
-    assert 'film1.dcm' in refused and not (tmp_path / 'no.csv').exists()
+    assert 'radiograph1.dcm' in refused and not (tmp_path / 'no.csv').exists()
 
 
 def test_a_model_learns_the_scale_of_a_new_center(model, external, tmp_path):

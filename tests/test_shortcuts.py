@@ -48,7 +48,7 @@ def memorised(deep, v):
 
 
 def probabilities(cohort, shortcut=Shortcut(), centers=('I',)):
-    "Of all rows of a cohort, with one shortcut; a single center leaves ComBat nothing to do."
+    "Of all rows of a cohort, with one shortcut; a single center, where ComBat changes nothing."
     v, radiomics, deep = cohort
     center = pd.Series(np.resize(centers, len(v)), v.index)
     tables = Tables(radiomics, deep, memorised(deep, v), center)
