@@ -62,6 +62,8 @@ FOLD = 'tests/test_leakage.py::test_a_fold_is_harmonised_without_its_held_out_pa
 SCIKIT_FOLDS = 'tests/test_classifiers.py::test_no_patient_is_on_both_sides_at_any_rung'
 NEWCOMBE = 'tests/test_evaluation.py::test_newcombe_solves_the_formula_of_hanley_and_mcneil'
 STUDENT = 'tests/test_evaluation.py::test_the_interval_on_the_log_odds_scale_is_by_students_t'
+DESIGN = 'tests/test_evaluation.py::test_the_design_effect_is_a_ratio_of_unbiased_variances'
+MEAN = 'tests/test_evaluation.py::test_the_interval_of_a_mean_over_classes_is_by_patient'
 SVA = 'tests/test_harmonise_reference.py::test_equals_sva'
 GLMNET = 'tests/test_fusion_reference.py::test_'
 PSYCH = 'tests/test_repeatability.py::test_icc_equals_psych'
@@ -409,7 +411,7 @@ DECISIONS = (
         'evaluation',
         'small = (n - 1) / n * len(sums) / max(1, len(sums) - 1)',
         'small = 1.0',
-        notebook('41_evaluation'),
+        DESIGN,
     ),
     Guard(
         'Youden index',
@@ -424,7 +426,7 @@ DECISIONS = (
         'evaluation',
         '(sums**2).sum() * len(sums) / max(1, len(sums) - 1)',
         '(sums**2).sum()',
-        notebook('41_evaluation'),
+        MEAN,
     ),
     Guard(
         'average precision',
