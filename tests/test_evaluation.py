@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ovf_dlr.auc import bootstrap_auc, delong, delong_test, newcombe, patient_draws, weighted_auc
 from ovf_dlr.calibration import calibration, decision_curve
-from ovf_dlr.evaluation import weighted_precision
+from ovf_dlr.evaluation import design_effect, overall, weighted_precision
 
 
 def sample(seed, n=120, decimals=1):
@@ -79,6 +79,31 @@ def test_the_interval_on_the_log_odds_scale_is_by_students_t():
     ends = expit(logit(found.auc) + np.array([-half, half]))
     np.testing.assert_allclose(found.logit_interval, ends, rtol=0, atol=1e-12)
     assert found.df < 40
+
+
+def test_the_design_effect_is_a_ratio_of_unbiased_variances():
+    "Of the mean of patients' sums over that of independent rows, each by its number less one."
+    y, _, _, patient_id = sample(0)
+    sums, n = pd.Series(y - y.mean()).groupby(patient_id).sum(), len(y)
+    ratio = (sums.var(ddof=1) * len(sums) / n**2) / (y.var(ddof=1) / n)
+    # the sums have mean zero, so that their variance is that of their squares
+    assert design_effect(y, patient_id) == pytest.approx(max(1, ratio), abs=1e-12)
+    pairs = design_effect(np.repeat(y, 2), np.repeat(np.arange(n), 2))
+    assert pairs == pytest.approx(2 * (n - 0.5) / (n - 1), abs=1e-12)
+
+
+def test_the_interval_of_a_mean_over_classes_is_by_patient():
+    "Balanced accuracy: what each patient adds to it, squared and summed, by patients less one."
+    rng = np.random.default_rng(0)
+    y, P, patient_id = rng.integers(0, 3, 45), rng.random((45, 3)), np.arange(45) // 3
+    right = pd.Series(P.argmax(axis=1) == y).astype(float)
+    share = (right - right.groupby(y).transform('mean')) / right.groupby(y).transform('size') / 3
+    added, value = share.groupby(patient_id).sum(), right.groupby(y).mean().mean()
+    se = np.sqrt((added**2).sum() * 15 / 14)
+    half = norm.isf(0.025) * se / (value * (1 - value))
+    found = overall(y, P, patient_id)['sensitivity']
+    ends = expit(logit(value) + np.array([0, -half, half]))
+    np.testing.assert_allclose([found.value, found.lower, found.upper], ends, rtol=0, atol=1e-12)
 
 
 def test_draws_are_those_rows():

@@ -14,7 +14,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from ovf_dlr.fusion import LassoFusion, PathEndWarning, RedundancyFilter
-from ovf_dlr.lasso import multinomial_coefficients, penalties
+from ovf_dlr.lasso import cross_validate_lasso, multinomial_coefficients, penalties
+from ovf_dlr.patients import patient_folds
 from ovf_dlr.stability import Stability, selection_stability
 
 
@@ -46,6 +47,26 @@ def test_redundancy_does_not_depend_on_the_order_of_columns_or_rows(ties):
         shuffled = X.sample(frac=1, axis=1, random_state=seed).sample(frac=1, random_state=seed)
         again = RedundancyFilter(0.8).fit(shuffled)
         assert list(again.removed_.items()) == list(kept.removed_.items())
+
+
+def test_a_feature_and_its_negative_do_not_both_stay():
+    "A correlation of -1 is as redundant as one of 1."
+    X = correlated(40, 3, 2)
+    assert len(RedundancyFilter(0.9).fit(X.assign(negative=-X.f0000)).removed_) > len(
+        RedundancyFilter(0.9).fit(X).removed_
+    )
+
+
+def test_the_score_is_the_fitted_value_and_the_penalty_is_chosen_by_patient():
+    "Against the path's own prediction, and a cross-validation over the folds of the patients."
+    X, y = classes(90, p=8)
+    patients, frame = np.arange(90) // 3, pd.DataFrame(X).add_prefix('f')
+    lasso = LassoFusion(n_folds=3, n_lambdas=10, min_ratio=0.05).fit(frame, y, patients)
+    fitted = lasso.path_.predict(X)[:, lasso.index_]
+    np.testing.assert_allclose(lasso.radscore(frame), fitted, rtol=0, atol=1e-9)
+    folds = patient_folds(y, patients, 3, 0)
+    expected = cross_validate_lasso(X, y.astype(float), folds, penalties(X, y, 10, 0.05))
+    np.testing.assert_allclose(lasso.cv_.mean, expected.mean, rtol=1e-9)
 
 
 def test_redundancy_of_a_study_sized_table_is_quick():

@@ -62,6 +62,12 @@ FOLD = 'tests/test_leakage.py::test_a_fold_is_harmonised_without_its_held_out_pa
 SCIKIT_FOLDS = 'tests/test_classifiers.py::test_no_patient_is_on_both_sides_at_any_rung'
 NEWCOMBE = 'tests/test_evaluation.py::test_newcombe_solves_the_formula_of_hanley_and_mcneil'
 STUDENT = 'tests/test_evaluation.py::test_the_interval_on_the_log_odds_scale_is_by_students_t'
+DESIGN = 'tests/test_evaluation.py::test_the_design_effect_is_a_ratio_of_unbiased_variances'
+MEAN = 'tests/test_evaluation.py::test_the_interval_of_a_mean_over_classes_is_by_patient'
+NEGATIVE = 'tests/test_fusion.py::test_a_feature_and_its_negative_do_not_both_stay'
+SCORE = (
+    'tests/test_fusion.py::test_the_score_is_the_fitted_value_and_the_penalty_is_chosen_by_patient'
+)
 SVA = 'tests/test_harmonise_reference.py::test_equals_sva'
 GLMNET = 'tests/test_fusion_reference.py::test_'
 PSYCH = 'tests/test_repeatability.py::test_icc_equals_psych'
@@ -272,7 +278,7 @@ PATIENTS = (  # the vertebrae of one patient on both sides
         'fusion',
         'splits = patient_folds(y, patient_id, self.n_folds, self.seed)',
         'splits = patient_folds(y, None, self.n_folds, self.seed)',
-        notebook('35_fusion'),
+        SCORE,
     ),
     Guard(
         'patients of the applicability domain',
@@ -409,7 +415,7 @@ DECISIONS = (
         'evaluation',
         'small = (n - 1) / n * len(sums) / max(1, len(sums) - 1)',
         'small = 1.0',
-        notebook('41_evaluation'),
+        DESIGN,
     ),
     Guard(
         'Youden index',
@@ -424,7 +430,7 @@ DECISIONS = (
         'evaluation',
         '(sums**2).sum() * len(sums) / max(1, len(sums) - 1)',
         '(sums**2).sum()',
-        notebook('41_evaluation'),
+        MEAN,
     ),
     Guard(
         'average precision',
@@ -552,7 +558,7 @@ FEATURES = (
         "rankdata(np.asarray(X, float), 'ordinal', axis=0)",
         GLMNET + 'spearman',
     ),
-    Guard('negative correlation', 'fusion', 'rho = np.abs(rho)', 'rho = +rho', notebook('35_fu')),
+    Guard('negative correlation', 'fusion', 'rho = np.abs(rho)', 'rho = +rho', NEGATIVE),
     Guard(
         'largest LASSO penalty',
         'lasso',
@@ -607,14 +613,14 @@ FEATURES = (
         'fusion',
         'score = self.intercept_ + np.asarray(Z) @ self.coef_.to_numpy()',
         'score = np.asarray(Z) @ self.coef_.to_numpy()',
-        notebook('35_fusion'),
+        SCORE,
     ),
     Guard(
         'scale of the DTL_Radscore',
         'fusion',
         'Z = (_columns(self, X) - self.mean_) / self.scale_',
         'Z = _columns(self, X) - self.mean_',
-        notebook('35_fusion'),
+        SCORE,
     ),
     Guard(
         'DTL_Radscore of the multinomial family',
