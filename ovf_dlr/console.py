@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['console', 'show_table', 'warnings_shown', 'clear_errors']
 
-# %% ../nbs/69_console.ipynb #c002
+# %% ../nbs/69_console.ipynb #c003
 import errno
 import sys
 import warnings
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-# %% ../nbs/69_console.ipynb #c004
+# %% ../nbs/69_console.ipynb #c006
 console = Console(highlight=False, soft_wrap=True, force_jupyter=False)
 _wide_console = Console(
     highlight=False, force_jupyter=False, width=None if sys.stdout.isatty() else 240
@@ -34,7 +34,7 @@ def show_table(
         table.add_row(*row)
     _wide_console.print(table)
 
-# %% ../nbs/69_console.ipynb #65ce2318
+# %% ../nbs/69_console.ipynb #c009
 @contextmanager
 def warnings_shown(
     category,  # class of the warnings that are printed; all others are dropped
@@ -46,7 +46,7 @@ def warnings_shown(
     for text in dict.fromkeys(str(w.message) for w in caught if w.category is category):
         console.print(f'[yellow]Warning:[/] {escape(text)}')
 
-# %% ../nbs/69_console.ipynb #1e55d961
+# %% ../nbs/69_console.ipynb #c013
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LOCKED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 
@@ -65,7 +65,7 @@ def _disk_trouble(error) -> str | None:  # None if the disk is not to blame
             'folder with --out, and another data folder with $OVF_DLR_DATA'
         )
 
-# %% ../nbs/69_console.ipynb #29a6c7be
+# %% ../nbs/69_console.ipynb #c016
 def _stop(text):
     "Print one message, and end with exit status 2."
     console.print(f'[bold red]Stopped:[/] {escape(text)}')

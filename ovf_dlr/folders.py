@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['pairs', 'radiograph_rows', 'outside', 'begin_manifest']
 
-# %% ../nbs/71_folders.ipynb #c002
+# %% ../nbs/71_folders.ipynb #c003
 import os
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ from rich.markup import escape
 from .console import console
 from .convert import radiograph_stem
 
-# %% ../nbs/71_folders.ipynb #c004
+# %% ../nbs/71_folders.ipynb #c006
 _NO_IMAGES = ('thumbs.db', 'desktop.ini')  # that systems leave in folders
 
 
@@ -105,7 +105,7 @@ def pairs(
     _mention_idle(radiographs, masks)
     return [(p, masks[k]) for k, p in radiographs.items()]
 
-# %% ../nbs/71_folders.ipynb #4f9cdbb2
+# %% ../nbs/71_folders.ipynb #c010
 _LABELS = 30  # more than a spine has vertebrae
 
 
@@ -169,7 +169,7 @@ def radiograph_rows(
         rows += _rows_of(radiograph, drawn, mask_label, patient)
     return pd.DataFrame(rows).assign(center=center)
 
-# %% ../nbs/71_folders.ipynb #06b4b70e
+# %% ../nbs/71_folders.ipynb #c015
 def _refuse_name(out):
     "Raise `ValueError` unless `out` is a new CSV file."
     if out.suffix.lower() != '.csv':

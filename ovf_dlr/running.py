@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['run_settings', 'results_folder', 'cluster_client', 'radiographs_on', 'run_study']
 
-# %% ../nbs/70_running.ipynb #c002
+# %% ../nbs/70_running.ipynb #c003
 import json
 import logging
 import os
@@ -24,7 +24,7 @@ from rich.markup import escape
 
 from .console import console
 
-# %% ../nbs/70_running.ipynb #c004
+# %% ../nbs/70_running.ipynb #c006
 def _cohort_folder(manifest) -> Path:
     "The folder of a cohort, which is given as that folder or as the manifest in it."
     path = Path(manifest).resolve()
@@ -61,7 +61,7 @@ def results_folder(
         return out.with_name(f'{out.name}-permuted')
     return out
 
-# %% ../nbs/70_running.ipynb #c008
+# %% ../nbs/70_running.ipynb #c010
 def _listener(where):
     "A function that prints one line for each finished stage of `where`."
 
@@ -88,7 +88,7 @@ def _open_study(settings, out, n_jobs, backbone=None, **more):
     progress, listen = sys.stderr.isatty(), _listener(backbone or 'cohort')
     return Study(settings, backbone, out, n_jobs, progress=progress, listen=listen, **more)
 
-# %% ../nbs/70_running.ipynb #c010
+# %% ../nbs/70_running.ipynb #c013
 def _jobs_of(kind, folder, parameters):
     "The reports of one kind, all into one folder."
     from ovf_dlr.reporting import REPORTS
@@ -139,7 +139,7 @@ def _reports(settings, out, n_jobs):
     for title, seconds in parallel(calls):
         console.print(f'  [green]done[/] {"report":12} {title:45} {seconds:7.1f} s')
 
-# %% ../nbs/70_running.ipynb #db63f576
+# %% ../nbs/70_running.ipynb #c016
 def _forget_drawn(settings, out):
     """Remove what earlier reports of this run drew, and its index, and nothing else: a folder
     without an index holds no finished run."""
@@ -158,7 +158,7 @@ def _other_radiographs(study) -> bool:
         return False
     return json.loads(path.read_text())['cohort']['digest'] != study.cohort.digest
 
-# %% ../nbs/70_running.ipynb #4a94a26f
+# %% ../nbs/70_running.ipynb #c018
 def _others_in(out) -> list[str]:
     "The files and folders of `out`, except for unfinished files that a killed run left."
     from ovf_dlr.files import SCRATCH
@@ -226,7 +226,7 @@ def _write_settings(settings, out):
     with atomic_write(Path(out) / 'settings.yml') as new:
         new.write_text(yaml.safe_dump(plain_settings(settings), sort_keys=False))
 
-# %% ../nbs/70_running.ipynb #41718fbf
+# %% ../nbs/70_running.ipynb #c023
 def cluster_client(
     scheduler,  # as `cluster.cluster` takes it, or None
     n_jobs,  # workers of a local cluster; all cores if None
@@ -256,7 +256,7 @@ def radiographs_on(
         with spread_over(client):
             yield
 
-# %% ../nbs/70_running.ipynb #fffad566
+# %% ../nbs/70_running.ipynb #c026
 def _announce(settings, cohort):
     "Print what is going to be computed, and on whom."
     console.print(
