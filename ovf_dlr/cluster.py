@@ -137,7 +137,7 @@ def _check_versions(client):
             'scheduler and workers from there'
         )
 
-# %% ../nbs/50_cluster.ipynb #c009
+# %% ../nbs/50_cluster.ipynb #c010
 def check_paths(
     client,  # distributed.Client
     read: list = (),  # files that every worker must be able to read
@@ -174,7 +174,7 @@ def check_paths(
     with tempfile.NamedTemporaryFile(prefix=SCRATCH, dir=folder) as probe:
         ask(probe.name, writable=True)  # a folder of this name may exist there and be another
 
-# %% ../nbs/50_cluster.ipynb #c010
+# %% ../nbs/50_cluster.ipynb #c011
 def _connect(scheduler, timeout):
     "A client of a running scheduler, by address or file."
     from distributed import Client
