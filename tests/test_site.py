@@ -264,5 +264,5 @@ def test_nbdev_documents_a_notebook_whose_demonstrations_import_on_the_way(build
         for m in re.findall(r'^show_doc\((\w+)', c.source, re.M)
         if c.get('outputs')
     }
-    assert {'read_cohort', 'astlof_class', 'Cohort'} <= shown
+    assert {'read_cohort', 'second_view', 'Cohort'} <= shown
     assert 'LNone' not in str(made.nb), 'a link to the source leads to no line'
