@@ -5,40 +5,47 @@
 # %% auto #0
 __all__ = ['ClusterError', 'spread_over', 'check_paths', 'cluster']
 
-# %% ../nbs/50_cluster.ipynb #c003
+# %% ../nbs/50_cluster.ipynb #c002
 import json
 import sys
 import tempfile
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
 
 from .files import SCRATCH
 
-# %% ../nbs/50_cluster.ipynb #c006
+# %% ../nbs/50_cluster.ipynb #c004
 class ClusterError(ValueError):
-    "The cluster cannot be reached, or cannot do the work; the message says which worker and why."
+    "The cluster cannot be reached, or cannot do the work; the message names the worker and why."
 
 
 def _backend(client):
     "Joblib's Dask backend, but the scheduler holds the arguments of every task."
-    from joblib._dask import (
-        Batch,
-        DaskDistributedBackend,
-    )  # brings distributed along: two seconds, for those who use a cluster
+    # brings distributed along: two seconds, for those who use a cluster
+    from joblib._dask import Batch, DaskDistributedBackend
 
     class Sending(DaskDistributedBackend):
         async def _to_func_args(self, func):
+            "The arguments themselves, where joblib sends a large one ahead to one worker."
             return Batch(func.items), func.items
 
         def effective_n_jobs(self, n_jobs):
             "Two at least: for one, joblib does the work itself, on this machine."
-            return max(
-                2, super().effective_n_jobs(n_jobs)
-            )  # for one, joblib does the work itself, here
+            return max(2, super().effective_n_jobs(n_jobs))
 
     return Sending(client=client)
+
+
+_SCHEDULER_GONE = (
+    'the Dask scheduler is gone; what was finished is kept: start a scheduler and workers, and '
+    'give the same command again'
+)
+_WORKERS_KILLED = (
+    'a radiograph brought down worker after worker, the last one {}; have they enough memory? '
+    'What was finished is kept: the same command goes on from here'
+)
 
 
 @contextmanager
@@ -57,18 +64,11 @@ def spread_over(
         try:
             yield
         except FutureCancelledError as e:
-            raise ClusterError(
-                'the Dask scheduler is gone; what was finished is kept: start a scheduler and '
-                'workers, and give the same command again'
-            ) from e
+            raise ClusterError(_SCHEDULER_GONE) from e
         except KilledWorker as e:
-            raise ClusterError(
-                'a radiograph brought down worker after worker, the last one '
-                f'{e.last_worker.address}; have they enough memory? What was finished is kept: '
-                'the same command goes on from here'
-            ) from e
+            raise ClusterError(_WORKERS_KILLED.format(e.last_worker.address)) from e
 
-# %% ../nbs/50_cluster.ipynb #c008
+# %% ../nbs/50_cluster.ipynb #c006
 _RADIOGRAPH_LIBRARIES = (
     'numpy',
     'scipy',
@@ -83,72 +83,80 @@ _RADIOGRAPH_LIBRARIES = (
 )
 
 
-def _look():
-    "A function, sent by value, that tells what is installed where it runs."
+def _inventory():
+    "A function, sent by value, that returns what is installed where it runs."
     libraries = _RADIOGRAPH_LIBRARIES
 
-    def installed():
-        "Versions of the libraries, and the state of the source."
+    def source():
+        "The state of this package's source, None if it is missing."
         from hashlib import sha256
-        from importlib import metadata, util
+        from importlib import util
         from pathlib import Path
 
-        distributions = {d.name.lower(): d.version for d in metadata.distributions() if d.name}
-        found, package = (
-            {n: distributions.get(n.lower()) for n in libraries},
-            util.find_spec('ovf_dlr'),
-        )
-        if package:
-            found['ovf_dlr (source)'] = sha256(
-                b''.join(p.read_bytes() for p in sorted(Path(package.origin).parent.glob('*.py')))
-            ).hexdigest()[:12]
-        return {'ovf_dlr (source)': None, **found}
+        if not (package := util.find_spec('ovf_dlr')):
+            return None
+        files = sorted(Path(package.origin).parent.glob('*.py'))
+        return sha256(b''.join(p.read_bytes() for p in files)).hexdigest()[:12]
+
+    def installed():
+        "Version of each library, None if it is missing, and the state of the source."
+        from importlib import metadata
+
+        versions = {d.name.lower(): d.version for d in metadata.distributions() if d.name}
+        return {'ovf_dlr (source)': source(), **{n: versions.get(n.lower()) for n in libraries}}
 
     return installed
+
+
+def _python_differences(client) -> dict:  # as `_library_differences`
+    "Where another Python runs; of its version, the first two numbers must agree."
+    seen, mine = client.get_versions(), [str(i) for i in sys.version_info[:2]]
+    places = dict(seen['workers'], scheduler=seen['scheduler'])
+    return {
+        place: [('Python', v['host']['python'], '.'.join(mine))]
+        for place, v in places.items()
+        if v['host']['python'].split('.')[:2] != mine
+    }
+
+
+def _library_differences(client) -> dict:  # worker or 'scheduler': (what, there, here) of each
+    "What differs between this machine and each worker, and the scheduler."
+    here = _inventory()()
+    places = dict(client.run(_inventory()), scheduler=client.run_on_scheduler(_inventory()))
+    return {
+        place: [
+            (name, version, here[name]) for name, version in there.items() if version != here[name]
+        ]
+        for place, there in places.items()
+    }
+
+
+def _differences_text(place, differences) -> str:
+    "What differs at one worker or at the scheduler, in words."
+    where = place if place == 'scheduler' else f'worker {place}'
+    return f'{where}: ' + ', '.join(
+        f'{name} {there or "missing"} there, {here or "missing"} here'
+        for name, there, here in differences
+    )
 
 
 def _check_versions(client):
     """Raise `ClusterError` unless every worker, and the scheduler, which unpacks the tasks on their
     way, has what this machine has."""
-    seen, mine = client.get_versions(), [str(i) for i in sys.version_info[:2]]
-    other = {
-        w: [('Python', v['host']['python'], '.'.join(mine))]
-        for w, v in dict(seen['workers'], scheduler=seen['scheduler']).items()
-        if v['host']['python'].split('.')[:2] != mine
-    }
-    if not other:  # a function does not travel between versions of Python
-        here = _look()()
-        other = {
-            w: [(n, v, here[n]) for n, v in there.items() if v != here[n]]
-            for w, there in dict(
-                client.run(_look()), scheduler=client.run_on_scheduler(_look())
-            ).items()
-        }
-    said = [
-        f'{w if w == "scheduler" else f"worker {w}"}: '
-        + ', '.join(f'{n} {v or "missing"} there, {h or "missing"} here' for n, v, h in differ)
-        for w, differ in other.items()
-        if differ
-    ]
-    if said:
+    # a function does not travel between versions of Python, so that comes first
+    found = _python_differences(client) or _library_differences(client)
+    if texts := [_differences_text(place, d) for place, d in found.items() if d]:
         raise ClusterError(
-            '; '.join(said)
-            + '. Give every machine the same environment and the same checkout, and start '
-            'scheduler and workers from there'
+            f'{"; ".join(texts)}. Give every machine the same environment and the same checkout, '
+            'and start scheduler and workers from there'
         )
 
-# %% ../nbs/50_cluster.ipynb #c010
-def check_paths(
-    client,  # distributed.Client
-    read: list = (),  # files that every worker must be able to read
-    folder: str
-    # a folder that every worker must share with this machine, and be able to write to
-    | Path = None,
-):
-    "Raise `ClusterError` for the first path that some worker cannot use, before any work is sent."
+# %% ../nbs/50_cluster.ipynb #c008
+def _obstacle():
+    "A function, sent by value, that returns what cannot be done with a path where it runs."
 
-    def blind(path, writable):  # sent by value
-        "What a worker cannot do with a path, or None."
+    def obstacle(path, writable):
+        "What cannot be done, or None."
         import os
 
         if not os.access(path, os.R_OK):
@@ -156,53 +164,103 @@ def check_paths(
         if writable and not os.access(os.path.dirname(path), os.W_OK):
             return 'cannot write beside'
 
-    def ask(path, writable=False):
-        "Raise for a path that some worker cannot use."
-        for worker, trouble in client.run(blind, str(path), writable).items():
-            if trouble:
-                raise ClusterError(
-                    f"worker {worker} {trouble} '{path}'; radiographs and the data folder "
-                    '($OVF_DLR_DATA) must lie where every machine sees them under the same '
-                    'path'
-                )
+    return obstacle
 
+
+def _check_path(client, path, writable=False):
+    "Raise `ClusterError` for a path that some worker cannot use."
+    for worker, found in client.run(_obstacle(), str(path), writable).items():
+        if found:
+            raise ClusterError(
+                f"worker {worker} {found} '{path}'; radiographs and the data folder "
+                '($OVF_DLR_DATA) must be where every machine sees them under the same path'
+            )
+
+
+def check_paths(
+    client,  # distributed.Client
+    read: list = (),  # files that every worker must be able to read
+    folder: str | Path = None,  # one that every worker must share with this machine, and may write
+):
+    "Raise `ClusterError` for the first path that some worker cannot use, before any work is sent."
     for path in read:
-        ask(path)
+        _check_path(client, path)
     if folder is None:
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(prefix=SCRATCH, dir=folder) as probe:
-        ask(probe.name, writable=True)  # a folder of this name may exist there and be another
+        # a folder of this name may exist there and be another
+        _check_path(client, probe.name, writable=True)
 
-# %% ../nbs/50_cluster.ipynb #c011
+# %% ../nbs/50_cluster.ipynb #c009
+def _address(scheduler) -> str:
+    "The address of a scheduler, given as such or as its file."
+    path = Path(scheduler)
+    return json.loads(path.read_text())['address'] if path.is_file() else scheduler
+
+
 def _connect(scheduler, timeout):
-    "A client of a running scheduler, by address or file."
+    "A client of a running scheduler, by address or file. Raises `ClusterError`."
     from distributed import Client
 
-    path = Path(scheduler)
-    if not path.is_file() and ':' not in scheduler:
+    if not Path(scheduler).is_file() and ':' not in scheduler:
         raise ClusterError(
             f"scheduler '{scheduler}' is no address (tcp://HOST:8786), no file that `dask "
             'scheduler --scheduler-file` wrote, and not `local`'
         )
     try:
-        return Client(
-            json.loads(path.read_text())['address'] if path.is_file() else scheduler,
-            timeout=timeout,
-        )
+        return Client(_address(scheduler), timeout=timeout)
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ClusterError(
             f"no Dask scheduler answers at '{scheduler}' within {timeout} s "
-            f'({str(e) or type(e).__name__}); start one with `dask scheduler`, or correct the '
-            'address'
+            f'({str(e) or type(e).__name__}); start one with `dask scheduler`, '
+            'or correct the address'
         ) from e
 
 
 @contextmanager
+def _client_of(scheduler, n_jobs, timeout):
+    "A client of a running scheduler, or of a local cluster that ends with the block."
+    if scheduler != 'local':
+        with _connect(scheduler, timeout) as client:
+            yield client
+        return
+    from distributed import LocalCluster
+
+    n_workers = n_jobs or joblib.cpu_count()
+    local = LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=':0')
+    with local, local.get_client() as client:
+        yield client
+
+
+def _await_worker(client, scheduler, wait, tell):
+    "Wait for a first worker. Raises `ClusterError` after `wait` seconds."
+    if not client.nthreads():
+        tell(f'Waiting up to {wait} s for a worker of {scheduler} ...')
+    try:
+        client.wait_for_workers(1, timeout=wait)
+    except TimeoutError as e:
+        raise ClusterError(
+            f"the scheduler '{scheduler}' has no worker; start some with "
+            '`dask worker ADDRESS --nthreads 1`'
+        ) from e
+
+
+def _describe(client, tell):
+    "How many workers there are, and how many of them have several threads."
+    threads = client.nthreads()
+    tell(f'Cluster: {len(threads)} workers, {client.dashboard_link}')
+    if crowded := [w for w, n in threads.items() if n > 1]:
+        tell(
+            f'{len(crowded)} workers have several threads; radiomics holds the interpreter, so '
+            'that only one of them works at a time: `dask worker --nworkers N --nthreads 1` '
+            'starts N processes'
+        )
+
+
+@contextmanager
 def cluster(
-    # tcp://HOST:8786, the file that `dask scheduler --scheduler-file` wrote, or `local`: workers on
-    # this machine
-    scheduler: str,
+    scheduler: str,  # tcp://HOST:8786, a file of `dask scheduler --scheduler-file`, or `local`
     n_jobs: int = None,  # workers of a local cluster; all cores if not given
     timeout: int = 10,  # s until the scheduler must answer
     wait: int = 60,  # s until there must be a worker
@@ -210,35 +268,8 @@ def cluster(
 ):
     """A `distributed.Client` for the length of the block, its workers checked. Raises
     `ClusterError` with the way out."""
-    from distributed import LocalCluster
-
-    local = (
-        LocalCluster(
-            n_workers=n_jobs or joblib.cpu_count(), threads_per_worker=1, dashboard_address=':0'
-        )
-        if scheduler == 'local'
-        else nullcontext()
-    )
-    with (
-        local,
-        local.get_client() if scheduler == 'local' else _connect(scheduler, timeout) as client,
-    ):
-        if not client.nthreads():
-            tell(f'Waiting up to {wait} s for a worker of {scheduler} ...')
-        try:
-            client.wait_for_workers(1, timeout=wait)
-        except TimeoutError as e:
-            raise ClusterError(
-                f"the scheduler '{scheduler}' has no worker; start some with `dask worker "
-                'ADDRESS --nthreads 1`'
-            ) from e
+    with _client_of(scheduler, n_jobs, timeout) as client:
+        _await_worker(client, scheduler, wait, tell)
         _check_versions(client)
-        threads = client.nthreads()
-        tell(f'Cluster: {len(threads)} workers, {client.dashboard_link}')
-        if crowded := [w for w, n in threads.items() if n > 1]:
-            tell(
-                f'{len(crowded)} workers have several threads; radiomics holds the interpreter, '
-                'so that only one of them works at a time: `dask worker --nworkers N '
-                '--nthreads 1` starts N processes'
-            )
+        _describe(client, tell)
         yield client

@@ -68,7 +68,7 @@ class Processes:
 def _until(true, seconds=60):
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, f'waited {seconds} s in vain'
+        assert time.monotonic() < end, f'waited {seconds} s'
         time.sleep(0.02)
 
 
@@ -96,9 +96,8 @@ def test_a_worker_killed_in_the_middle_changes_no_feature(processes, tmp_path, m
 
     def kill():
         _until(stored)
-        processes.end(
-            'one', signal.SIGSTOP
-        )  # it stands still, so what it holds stays as it is while the scheduler is asked
+        # it stands still, so what it holds stays as it is while the scheduler answers
+        processes.end('one', signal.SIGSTOP)
         held.update(tasks=len(client.processing()[_addresses(client)['one']]), stored=stored())
         processes.end('one')
 
@@ -185,9 +184,9 @@ def test_a_crowded_worker_is_mentioned(processes):
         '--local-directory',
         processes.folder / 'one',
     )
-    told = []
-    with cluster(str(processes.file), tell=told.append):
-        assert any('several threads' in line for line in told), told
+    lines = []
+    with cluster(str(processes.file), tell=lines.append):
+        assert any('several threads' in line for line in lines), lines
 
 
 def test_no_scheduler_is_one_message(data, tmp_path):
