@@ -57,5 +57,5 @@ def test_every_training_row_is_judged_once(pair):
         == (before.cohort.vertebrae.split == 'train').sum()
     ).all()
     assert not table.duplicated(['classifier', 'vertebra_id']).any()
-    assert 'networks trained' in before.training_rows
+    assert 'nested cross-validation: networks' in before.training_rows
     pd.testing.assert_index_equal(before.nested_embeddings[0].columns, before.embeddings.columns)

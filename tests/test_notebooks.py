@@ -23,6 +23,7 @@ def is_executed(path) -> bool:
 )
 def test_every_cell_runs(path, data, monkeypatch):
     monkeypatch.setenv('OVF_DLR_DATA', str(data))
+    monkeypatch.setenv('IN_TEST', '1')  # nbdev sets it and leaves it set, which stops nbdev_export
     before = os.getcwd()
     try:
         success, _ = execute(path, skip_flags=['notest'], basepath=ROOT)
