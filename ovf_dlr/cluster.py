@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ClusterError', 'spread_over', 'check_paths', 'cluster']
 
-# %% ../nbs/50_cluster.ipynb #c002
+# %% ../nbs/50_cluster.ipynb #c003
 import json
 import sys
 import tempfile
@@ -16,7 +16,7 @@ import joblib
 
 from .files import SCRATCH
 
-# %% ../nbs/50_cluster.ipynb #c004
+# %% ../nbs/50_cluster.ipynb #c006
 class ClusterError(ValueError):
     "The cluster cannot be reached, or cannot do the work; the message names the worker and why."
 
@@ -68,7 +68,7 @@ def spread_over(
         except KilledWorker as e:
             raise ClusterError(_WORKERS_KILLED.format(e.last_worker.address)) from e
 
-# %% ../nbs/50_cluster.ipynb #c006
+# %% ../nbs/50_cluster.ipynb #c008
 _RADIOGRAPH_LIBRARIES = (
     'numpy',
     'scipy',
@@ -151,7 +151,7 @@ def _check_versions(client):
             'and start scheduler and workers from there'
         )
 
-# %% ../nbs/50_cluster.ipynb #c008
+# %% ../nbs/50_cluster.ipynb #c012
 def _obstacle():
     "A function, sent by value, that returns what cannot be done with a path where it runs."
 
@@ -192,7 +192,7 @@ def check_paths(
         # a folder of this name may exist there and be another
         _check_path(client, probe.name, writable=True)
 
-# %% ../nbs/50_cluster.ipynb #c009
+# %% ../nbs/50_cluster.ipynb #c014
 def _address(scheduler) -> str:
     "The address of a scheduler, given as such or as its file."
     path = Path(scheduler)
