@@ -461,14 +461,15 @@ def predict(
     from ovf_dlr.harmonise import SmallCenterWarning
     from ovf_dlr.model import Model
 
-    jobs, inside = n_jobs or joblib.cpu_count(), image is None and not allow_outside
+    jobs = n_jobs or joblib.cpu_count()
+    anywhere = allow_outside or image is not None  # what is named one by one may be anywhere
     with clear_errors(), given_manifest(manifest, image, mask, mask_label, center) as given:
         if not out and not report and manifest:
             raise ValueError('give --out FILE.csv, --report FOLDER, or both')
         frozen = Model.load(model)
         table = read_manifest(given, require_class=False, allow_outside=True).table
         with radiographs_on(scheduler, n_jobs, table), warnings_shown(SmallCenterWarning):
-            how = not inside, spacing, mask_geometry, jobs
+            how = anywhere, spacing, mask_geometry, jobs
             found = read_vertebrae(frozen, given, second_view, *how)
             scores = frozen.score(*found, jobs, sys.stderr.isatty())
         write_scores(scores, out, report)

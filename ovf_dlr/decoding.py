@@ -198,6 +198,15 @@ def _undecodable(ds, error) -> ImageError:
     return ImageError(f'pixels cannot be decoded ({syntax}: {reason}); {way_out}')
 
 
+_DECODER_ERRORS = (  # what pydicom and its plug-ins raise for pixels that they cannot decode
+    AttributeError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    EOFError,
+)
+
+
 def _decoded(ds) -> np.ndarray:
     """Pixels as stored.
 
@@ -212,7 +221,7 @@ def _decoded(ds) -> np.ndarray:
         return ds.pixel_array
     except ImageError:
         raise
-    except (AttributeError, RuntimeError, NotImplementedError, ValueError, EOFError) as e:
+    except _DECODER_ERRORS as e:
         raise _undecodable(ds, e) from e
 
 

@@ -57,8 +57,13 @@ def command(data: Path, *arguments, check=True, **kw) -> subprocess.CompletedPro
     return done
 
 
-def ask(*arguments, refused=False) -> str:
-    "What `ovf-dlr` prints, called in this process: ten starts of Python would take longer."
+def ask(*arguments, refused=False, **options) -> str:
+    """What `ovf-dlr` prints, called in this process: ten starts of Python would take longer.
+
+    `allow_outside=True` is the flag `--allow-outside`, `out=path` is `--out path`."""
+    for name, value in options.items():
+        option = '--' + name.replace('_', '-')
+        arguments += (option,) if value is True else (option, value)
     done = CliRunner().invoke(app, [str(a) for a in arguments], env={'COLUMNS': '200'})
     assert done.exit_code == (2 if refused else 0), (done.output, done.exception)
     return done.output

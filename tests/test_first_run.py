@@ -37,17 +37,10 @@ def hospital(phantom, tmp_path):
     return tmp_path
 
 
-def begin(hospital, **more):
-    return ask(
-        'manifest',
-        '--images',
-        hospital / 'radiographs',
-        '--masks',
-        hospital / 'outlines',
-        '--out',
-        hospital / 'manifest.csv',
-        *(w for k, v in more.items() for w in (f'--{k}', v)),
-    )
+def begin(hospital, out='manifest.csv', **more):
+    "What `ovf-dlr manifest` prints of a hospital's two folders."
+    folders = dict(images=hospital / 'radiographs', masks=hospital / 'outlines')
+    return ask('manifest', **folders, out=hospital / out, **more)
 
 
 def drawn(path):
@@ -72,20 +65,13 @@ def test_from_two_folders_to_figures(hospital):
         and (table.center == 'Our hospital').all()
     )
     assert table.image.str.startswith('radiographs/').all() and table.vertebra_id.is_unique
-    ask(
-        'check',
-        '--manifest',
-        hospital / 'manifest.csv',
-        '--unlabelled',
-        '--figures',
-        hospital / 'look',
-    )
+    ask('check', manifest=hospital / 'manifest.csv', unlabelled=True, figures=hospital / 'look')
     assert [p.name for p in (hospital / 'look').iterdir()] == ['vertebrae_1_Our_hospital.png']
     assert 0.05 < drawn(hospital / 'look' / 'vertebrae_1_Our_hospital.png') < 0.98
     table.assign(astlof=[k % 9 for k in range(len(table))]).to_csv(
         hospital / 'manifest.csv', index=False
     )
-    ask('check', '--manifest', hospital / 'manifest.csv', '--figures', hospital / 'look')
+    ask('check', manifest=hospital / 'manifest.csv', figures=hospital / 'look')
     assert {p.name for p in (hospital / 'look').iterdir()} == {
         'vertebrae_1_Our_hospital.png',
         'flow.png',
@@ -95,46 +81,17 @@ def test_from_two_folders_to_figures(hospital):
 
 def test_a_blank_score_is_named(hospital):
     begin(hospital)
-    refused = ask('check', '--manifest', hospital / 'manifest.csv', refused=True)
+    refused = ask('check', manifest=hospital / 'manifest.csv', refused=True)
     assert 'astlof' in refused or 'fracture_class' in refused
 
 
 def test_what_cannot_begin_says_why(hospital):
-    with_pattern = ask(
-        'manifest',
-        '--images',
-        hospital / 'radiographs',
-        '--masks',
-        hospital / 'outlines',
-        '--out',
-        hospital / 'm.csv',
-        '--patient',
-        r'patient(\d+)',
-        refused=True,
-    )
+    with_pattern = begin(hospital, out='m.csv', patient=r'patient(\d+)', refused=True)
     assert 'case00' in with_pattern and not (hospital / 'm.csv').exists()
     (hospital / 'outlines' / 'case03.nii.gz').unlink()
-    assert 'case03.dcm' in ask(
-        'manifest',
-        '--images',
-        hospital / 'radiographs',
-        '--masks',
-        hospital / 'outlines',
-        '--out',
-        hospital / 'm.csv',
-        refused=True,
-    )
+    assert 'case03.dcm' in begin(hospital, out='m.csv', refused=True)
     (hospital / 'm.csv').write_text('mine')
-    assert 'there already' in ask(
-        'manifest',
-        '--images',
-        hospital / 'radiographs',
-        '--masks',
-        hospital / 'outlines',
-        '--out',
-        hospital / 'm.csv',
-        refused=True,
-    )
+    assert 'there already' in begin(hospital, out='m.csv', refused=True)
     assert (hospital / 'm.csv').read_text() == 'mine'
 
 
@@ -143,8 +100,8 @@ def test_settings_are_listed_with_what_a_file_says():
     assert all(
         word in listed for word in ('lasso_family', 'crop_size', 'Classifiers', 'strict, paper')
     )
-    assert '{resample_mm: 0.8}' in ask('settings', '--params', 'smoke')
-    assert 'no parameters' in ask('settings', '--params', 'nothing', refused=True)
+    assert '{resample_mm: 0.8}' in ask('settings', params='smoke')
+    assert 'no parameters' in ask('settings', params='nothing', refused=True)
 
 
 def test_each_picture_has_the_title_of_its_vertebra(hospital, monkeypatch):
@@ -157,14 +114,7 @@ def test_each_picture_has_the_title_of_its_vertebra(hospital, monkeypatch):
         lambda cases, titles, **kw: shown.extend(zip(cases, titles, strict=False)),
     )
     begin(hospital)
-    ask(
-        'check',
-        '--manifest',
-        hospital / 'manifest.csv',
-        '--unlabelled',
-        '--figures',
-        hospital / 'look',
-    )
+    ask('check', manifest=hospital / 'manifest.csv', unlabelled=True, figures=hospital / 'look')
     table = read_cohort(hospital / 'manifest.csv', require_class=False).vertebrae
     assert len(shown) > 14 and len({title for _, title in shown}) == len(shown)
     for case, title in shown:
@@ -180,14 +130,7 @@ def test_pictures_of_two_centers_do_not_overwrite_each_other(hospital):
     table.assign(center=half.map({True: 'a/b', False: 'a?b'})).to_csv(
         hospital / 'manifest.csv', index=False
     )
-    ask(
-        'check',
-        '--manifest',
-        hospital / 'manifest.csv',
-        '--unlabelled',
-        '--figures',
-        hospital / 'look',
-    )
+    ask('check', manifest=hospital / 'manifest.csv', unlabelled=True, figures=hospital / 'look')
     assert sorted(p.name for p in (hospital / 'look').iterdir()) == [
         'vertebrae_1_a_b.png',
         'vertebrae_2_a_b.png',
@@ -236,42 +179,15 @@ def test_odd_folders_are_told_about(tmp_path):
     Image.fromarray(np.arange(3600, dtype='uint8').reshape(60, 60)).save(
         folder / 'outlines' / 'b.png'
     )
-    assert 'soft edges' in ask(
-        'manifest',
-        '--images',
-        folder / 'radiographs',
-        '--masks',
-        folder / 'outlines',
-        '--out',
-        folder / 'manifest.csv',
-        refused=True,
-    )
-    assert 'CSV' in ask(
-        'manifest',
-        '--images',
-        folder / 'radiographs',
-        '--masks',
-        folder / 'outlines',
-        '--out',
-        folder / 'm.xlsx',
-        refused=True,
-    )
+    assert 'soft edges' in begin(folder, refused=True)
+    assert 'CSV' in begin(folder, out='m.xlsx', refused=True)
     shutil.copy(folder / 'outlines' / 'a.png', folder / 'outlines' / 'a.tif')
-    assert 'same name' in ask(
-        'manifest',
-        '--images',
-        folder / 'radiographs',
-        '--masks',
-        folder / 'outlines',
-        '--out',
-        folder / 'manifest.csv',
-        refused=True,
-    )
+    assert 'same name' in begin(folder, refused=True)
 
 
 def test_a_run_does_not_move_into_a_folder_of_other_things(tmp_path):
     (tmp_path / 'manuscript' / 'figures').mkdir(parents=True)
-    refused = ask('run', '--params', 'smoke', '--out', tmp_path, refused=True)
+    refused = ask('run', params='smoke', out=tmp_path, refused=True)
     assert 'manuscript' in refused and [p.name for p in tmp_path.iterdir()] == ['manuscript']
 
 
@@ -288,11 +204,6 @@ def test_two_real_radiographs_are_seen_after_two_commands(shared, tmp_path):
             )
     assert '15 vertebrae of 2 patients' in begin(tmp_path)
     assert 'spacing' in ask(
-        'check',
-        '--manifest',
-        tmp_path / 'manifest.csv',
-        '--unlabelled',
-        '--figures',
-        tmp_path / 'look',
+        'check', manifest=tmp_path / 'manifest.csv', unlabelled=True, figures=tmp_path / 'look'
     )
     assert 0.2 < drawn(tmp_path / 'look' / 'vertebrae_1_I.png') < 0.98

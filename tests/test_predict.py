@@ -40,15 +40,11 @@ def scored(model, external, tmp_path_factory):
     folder = tmp_path_factory.mktemp('scored')
     ask(
         'predict',
-        '--model',
-        model,
-        '--manifest',
-        external,
-        '--allow-outside',
-        '--out',
-        folder / 'scores.csv',
-        '--report',
-        folder / 'pages',
+        model=model,
+        manifest=external,
+        allow_outside=True,
+        out=folder / 'scores.csv',
+        report=folder / 'pages',
     )
     return folder
 
@@ -93,16 +89,11 @@ def test_a_radiograph_and_its_mask_need_no_manifest(model, external, scored, tmp
     own = rows[rows.image == radiograph]
     printed = ask(
         'predict',
-        '--model',
-        model,
-        '--image',
-        radiograph,
-        '--mask',
-        own['mask'].iloc[0],
-        '--center',
-        own.center.iloc[0],
-        '--out',
-        tmp_path / 'one.csv',
+        model=model,
+        image=radiograph,
+        mask=own['mask'].iloc[0],
+        center=own.center.iloc[0],
+        out=tmp_path / 'one.csv',
     )
     one, all_ = (
         pd.read_csv(tmp_path / 'one.csv'),
@@ -120,32 +111,12 @@ def test_folders_are_paired_by_name(model, external, tmp_path):
         for column, ending in (('image', '.dcm'), ('mask', '.nii.gz')):
             (tmp_path / column).mkdir(exist_ok=True)
             shutil.copy(getattr(row, column), tmp_path / column / f'radiograph{i}{ending}')
-    ask(
-        'predict',
-        '--model',
-        model,
-        '--image',
-        tmp_path / 'image',
-        '--mask',
-        tmp_path / 'mask',
-        '--out',
-        tmp_path / 'two.csv',
-    )
+    named = dict(model=model, image=tmp_path / 'image', mask=tmp_path / 'mask')
+    ask('predict', **named, out=tmp_path / 'two.csv')
     scores = pd.read_csv(tmp_path / 'two.csv')
     assert scores.vertebra_id.str.split('_').str[0].nunique() == 2 and not scores.center_known.any()
     (tmp_path / 'mask' / 'radiograph1.nii.gz').unlink()
-    refused = ask(
-        'predict',
-        '--model',
-        model,
-        '--image',
-        tmp_path / 'image',
-        '--mask',
-        tmp_path / 'mask',
-        '--out',
-        tmp_path / 'no.csv',
-        refused=True,
-    )
+    refused = ask('predict', **named, out=tmp_path / 'no.csv', refused=True)
     assert 'radiograph1.dcm' in refused and not (tmp_path / 'no.csv').exists()
 
 
@@ -154,13 +125,10 @@ def test_a_model_learns_the_scale_of_a_new_center(model, external, tmp_path):
     table.to_csv(tmp_path / 'new.csv', index=False)
     ask(
         'adapt',
-        '--model',
-        model,
-        '--manifest',
-        tmp_path / 'new.csv',
-        '--allow-outside',
-        '--out',
-        tmp_path / 'adapted',
+        model=model,
+        manifest=tmp_path / 'new.csv',
+        allow_outside=True,
+        out=tmp_path / 'adapted',
     )
     table.head(1).to_csv(tmp_path / 'first.csv', index=False)
     assert (tmp_path / 'adapted' / 'README.md').read_text() == (
@@ -168,23 +136,17 @@ def test_a_model_learns_the_scale_of_a_new_center(model, external, tmp_path):
     ).read_text()  # its card for people goes along
     ask(
         'predict',
-        '--model',
-        tmp_path / 'adapted',
-        '--manifest',
-        tmp_path / 'first.csv',
-        '--allow-outside',
-        '--out',
-        tmp_path / 'first_scores.csv',
+        model=tmp_path / 'adapted',
+        manifest=tmp_path / 'first.csv',
+        allow_outside=True,
+        out=tmp_path / 'first_scores.csv',
     )
     ask(
         'predict',
-        '--model',
-        model,
-        '--manifest',
-        tmp_path / 'new.csv',
-        '--allow-outside',
-        '--out',
-        tmp_path / 'all_scores.csv',
+        model=model,
+        manifest=tmp_path / 'new.csv',
+        allow_outside=True,
+        out=tmp_path / 'all_scores.csv',
     )
     first, everyone = (
         pd.read_csv(tmp_path / f'{n}_scores.csv', index_col='vertebra_id') for n in ('first', 'all')
@@ -195,13 +157,10 @@ def test_a_model_learns_the_scale_of_a_new_center(model, external, tmp_path):
     )  # as if its whole hospital stood beside it
     again = ask(
         'adapt',
-        '--model',
-        tmp_path / 'adapted',
-        '--manifest',
-        tmp_path / 'new.csv',
-        '--allow-outside',
-        '--out',
-        tmp_path / 'twice',
+        model=tmp_path / 'adapted',
+        manifest=tmp_path / 'new.csv',
+        allow_outside=True,
+        out=tmp_path / 'twice',
         refused=True,
     )
     assert 'knows' in again and not (tmp_path / 'twice').exists()
