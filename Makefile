@@ -34,9 +34,8 @@ reproduce: $(READY) ## the whole study on the embedded cohort, two backbones, ev
 	$(BIN)/ovf-dlr run --params $(PARAMS)
 
 check: $(READY) ## seconds to two minutes: export and format are no-ops, ruff, the house, the fast tests
-	$(BIN)/nbdev_export
-	$(BIN)/nbdev_clean
-	git diff --exit-code --stat -- nbs ovf_dlr || { echo "nbdev_export or nbdev_clean changed tracked files: run 'make export' and commit"; exit 1; }
+	before=$$(git diff -- nbs ovf_dlr | cksum); $(BIN)/nbdev_export && $(BIN)/nbdev_clean && \
+	  test "$$before" = "$$(git diff -- nbs ovf_dlr | cksum)" || { echo "nbdev_export or nbdev_clean changed files: look at 'git diff', then run 'make check' again"; exit 1; }
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/python .ci/house.py

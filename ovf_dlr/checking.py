@@ -117,7 +117,7 @@ def show_flow(
         table.add_row(center, split, str(row.patients), str(row.vertebrae))
     console.print(table)
     if len(cohort.screened):
-        console.print(f'{len(cohort.screened)} rows are set aside by `exclusion`.')
+        console.print(f'{len(cohort.screened)} rows are excluded by `exclusion`.')
     if cohort.readings is None:
         console.print(
             '[yellow]Note:[/] no readings.csv: repeatability will be estimated from perturbed '

@@ -160,7 +160,7 @@ def _icc_limit_text(s) -> str:
 def _perturbation_text(s, table, limit, kept) -> str:
     "How repeatability was estimated without second readings."
     return (
-        'No vertebra was delineated again by both readers. Repeatability was estimated from '
+        'No vertebra was outlined again by both readers. Repeatability was estimated from '
         f'{s.perturbations} perturbed images and masks of each of {table.n_perturbed.iloc[0]} '
         'training vertebrae, one per patient (noise, sub-pixel shift, superpixel-based contour '
         'randomisation, change of area; after Zwanenburg et al., Sci Rep 2019); features with '

@@ -209,9 +209,14 @@ class EpochHistory(Callback):
         if not self.fresh:
             return
         epoch, loss = self.epoch + 1, _mean_loss(self.seen[True])
-        scores = _scores(self.seen[False])
         if not np.isfinite(loss):
             raise TrainingDiverged(f'loss {loss} in epoch {epoch}: lower the learning rates')
+        if not all(p.isfinite().all() for _, p, _ in self.seen[False]):
+            raise TrainingDiverged(
+                f'validation probabilities that are no numbers in epoch {epoch}: '
+                'lower the learning rates'
+            )
+        scores = _scores(self.seen[False])
         self.rows.append(dict(epoch=epoch, train_loss=loss, **scores))
 
 # %% ../nbs/33_training.ipynb #c028

@@ -472,7 +472,7 @@ def two_tables_in_one_sheet(c):
 
 @spreadsheet('no rows to study', COHORT, 'vertebra_id')
 def header_only(c):
-    """There is a header and nothing below it, or every row is set aside by `exclusion`. Add one row
+    """There is a header and nothing below it, or every row is excluded by `exclusion`. Add one row
     per vertebra."""
     save(c, sheet(c).head(0))
 
@@ -1882,7 +1882,7 @@ def readings(c, **values):
 
 @second('is not in the manifest', 2, 'vertebra_id')
 def reading_of_an_unknown_vertebra(c):
-    "The reading is of a vertebra that the manifest does not have, or has set aside."
+    "The reading is of a vertebra that the manifest does not have, or has excluded."
     readings(c, vertebra_id='v99')
 
 

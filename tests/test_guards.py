@@ -17,8 +17,6 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-pytestmark = pytest.mark.heavy
-
 COPIED = (
     'nbs',
     'ovf_dlr',
@@ -45,14 +43,15 @@ class Guard:
     run: bool = False  # whether the tests need the run on the smoke cohort
 
 
-def notebook(stem: str) -> str:
-    "What pytest is given to execute one notebook."
-    return f'tests/test_notebooks.py -k {stem}'
+def notebook(room: str) -> str:
+    "What pytest is given to execute the notebook of a room."
+    (path,) = (ROOT / 'nbs').glob(f'[0-9][0-9]_{room}.ipynb')
+    return f'tests/test_notebooks.py -k {path.stem}'
 
 
 def leakage(test: str) -> str:
     "What pytest is given for one test of a study whose held-out rows are disturbed."
-    return f'tests/test_leakage.py::test_{test}[strict]'
+    return f'tests/test_leakage.py::test_{test}'
 
 
 R = 'tests/test_evaluation_reference.py::test_'
@@ -78,7 +77,7 @@ ROWS = (  # fitted on all rows instead of the training rows, or on a fold's held
         'features',
         "rows = cohort.vertebrae[cohort.vertebrae.split == 'train']  # held-out",
         'rows = cohort.vertebrae  # held-out',
-        leakage('strict_repeatability_uses_training_rows_alone'),
+        leakage('repeatability_uses_training_rows_alone[strict]'),
         run=True,
     ),
     Guard(
@@ -154,7 +153,7 @@ ROWS = (  # fitted on all rows instead of the training rows, or on a fold's held
         'study',
         "if self.settings.protocol == 'strict':",
         "if self.settings.protocol == 'never':",
-        leakage('strict_training_rows_are_judged_by_those_who_did_not_see_them'),
+        leakage('strict_training_rows_are_evaluated_by_those_who_did_not_see_them'),
         run=True,
     ),
     Guard(
@@ -178,7 +177,7 @@ ROWS = (  # fitted on all rows instead of the training rows, or on a fold's held
         'study',
         'out_of_fold = self.cross_validated[list(self.predictions)]',
         "out_of_fold = self.predictions[self.predictions.split == 'train']",
-        leakage('strict_training_rows_are_judged_by_those_who_did_not_see_them'),
+        leakage('strict_training_rows_are_evaluated_by_those_who_did_not_see_them'),
         run=True,
     ),
     Guard(
@@ -240,8 +239,8 @@ PATIENTS = (  # the vertebrae of one patient on both sides
     Guard(
         'patients of a fold',
         'patients',
-        'np.zeros(len(strata)), strata, patient_id\n',
-        'np.zeros(len(strata)), strata, np.arange(len(strata))\n',
+        'np.zeros(len(strata)), strata, patient_id))',
+        'np.zeros(len(strata)), strata, np.arange(len(strata))))',
         SCIKIT_FOLDS + '_nor_in_the_calibration[grid]',
     ),
     Guard(
@@ -285,21 +284,21 @@ PATIENTS = (  # the vertebrae of one patient on both sides
         'applicability',
         'patient_folds(y, patient_id, self.n_folds, self.seed)',
         'patient_folds(y, None, self.n_folds, self.seed)',
-        notebook('51_applicability'),
+        notebook('applicability'),
     ),
     Guard(
         'distances within the applicability domain',
         'applicability',
         '._learn(X[fit]).distance',
         '._learn(X).distance',
-        notebook('51_applicability'),
+        notebook('applicability'),
     ),
     Guard(
         'patients of the stability',
         'stability',
         'pd.Series(np.arange(len(y))).groupby(patient_id)',
         'pd.Series(np.arange(len(y))).groupby(np.arange(len(y)))',
-        notebook('36_stability'),
+        notebook('stability'),
     ),
     Guard(
         'patients of the bootstrap',
@@ -336,14 +335,14 @@ AUCS = (
         'auc',
         'sums = _sums(influence, patient_id)\n    factor',
         'sums = _sums(influence, None)\n    factor',
-        notebook('38_auc'),
+        notebook('auc'),
     ),
     Guard(
         'covariance of positives and negatives',
         'auc',
         '(len(patients),) * 2, len(sums) / (len(sums) - 1)',
         '(len(patients),) * 2, 0.0',
-        notebook('38_auc'),
+        notebook('auc'),
     ),
     Guard(
         'DeLong paired test',
@@ -357,7 +356,7 @@ AUCS = (
         'auc',
         'float(v.sum() ** 2 / (v**2 / df).sum())',
         'float(df.sum())',
-        notebook('38_auc'),
+        notebook('auc'),
     ),
     Guard(
         'Newcombe interval',
@@ -385,14 +384,14 @@ AUCS = (
         'auc',
         'p[order] * np.arange(len(order), 0, -1)',
         'p[order] * len(order)',
-        notebook('38_auc'),
+        notebook('auc'),
     ),
     Guard(
         'Holm order',
         'auc',
         'np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))',
         'p[order] * np.arange(len(order), 0, -1)',
-        notebook('38_auc'),
+        notebook('auc'),
     ),
 )
 DECISIONS = (
@@ -408,7 +407,7 @@ DECISIONS = (
         'evaluation',
         'wilson(p, len(hits) / design_effect(hits, patient_id), level)',
         'wilson(p, len(hits), level)',
-        notebook('41_evaluation'),
+        notebook('evaluation'),
     ),
     Guard(
         'design effect',
@@ -524,14 +523,14 @@ FEATURES = (
         'repeatability',
         'each.min(axis=1, skipna=False)',
         'each.max(axis=1, skipna=False)',
-        notebook('24_repeatability'),
+        notebook('repeatability'),
     ),
     Guard(
         'ICC that is unknown',
         'repeatability',
         'each.min(axis=1, skipna=False)',
         'each.min(axis=1)',
-        notebook('24_repeatability'),
+        notebook('repeatability'),
     ),
     Guard(
         'NaN never passes',
@@ -635,7 +634,7 @@ FEATURES = (
         'stability',
         'Z.var(axis=0, ddof=1).mean()',
         'Z.var(axis=0).mean()',
-        notebook('36_stability'),
+        notebook('stability'),
     ),
     Guard(
         'interval of the stability',
@@ -649,17 +648,20 @@ FEATURES = (
         'classifiers',
         'return (b @ b) / 2 - ',
         'return -(b @ b) / 2 - ',
-        notebook('39_classifiers'),
+        notebook('classifiers'),
     ),
     Guard(
         'distance of the applicability domain',
         'applicability',
         "np.einsum('ij,jk,ik->i', off, self.precision_, off)",
         "np.einsum('ij,ij->i', off, off)",
-        notebook('51_applicability'),
+        notebook('applicability'),
     ),
 )
 GUARDS = (*AUCS, *DECISIONS, *FEATURES, *PATIENTS, *ROWS)
+
+
+each = pytest.mark.parametrize('guard', GUARDS, ids=[g.name.replace(' ', '_') for g in GUARDS])
 
 
 def copy_of_the_checkout(folder: Path) -> Path:
@@ -675,23 +677,22 @@ def copy_of_the_checkout(folder: Path) -> Path:
     return folder
 
 
-def break_guard(guard: Guard, folder: Path):
-    "Edit a module of a copy and the cell of its notebook."
-    module = folder / 'ovf_dlr' / f'{guard.module}.py'
-    text = module.read_text(encoding='utf-8')
+def broken(guard: Guard) -> dict[str, str]:
+    "The module and its notebook after the edit, by path."
+    module = f'ovf_dlr/{guard.module}.py'
+    text = (ROOT / module).read_text(encoding='utf-8')
     assert text.count(guard.old) == 1, f'{guard.name}: {text.count(guard.old)} places'
-    module.write_text(text.replace(guard.old, guard.new), encoding='utf-8')
-    path = folder / re.search(r'File to edit: \.\./(\S+\.ipynb)', text)[1]
-    book = json.loads(path.read_text(encoding='utf-8'))
+    notebook = re.search(r'File to edit: \.\./(\S+\.ipynb)', text)[1]
+    book = json.loads((ROOT / notebook).read_text(encoding='utf-8'))
     cells = [c for c in book['cells'] if guard.old in ''.join(c['source'])]
     exported = [c for c in cells if re.search('(?m)^#[|] *export', ''.join(c['source']))]
-    assert len(exported) == 1, f'{guard.name}: {len(exported)} cells of {path.name}'
+    assert len(exported) == 1, f'{guard.name}: {len(exported)} cells of {notebook}'
     source = ''.join(exported[0]['source']).replace(guard.old, guard.new)
     exported[0]['source'] = source.splitlines(keepends=True)
-    path.write_text(json.dumps(book), encoding='utf-8')
+    return {module: text.replace(guard.old, guard.new), notebook: json.dumps(book)}
 
 
-def tested(folder: Path, tests: str, data: Path) -> subprocess.CompletedProcess:
+def outcome(folder: Path, tests: str, data: Path) -> subprocess.CompletedProcess:
     "Run some tests in a copy of the checkout, their generated files under `data`."
     names, _, chosen = tests.partition(' -k ')
     how = ['-q', '-x', '-n', '0', '-p', 'no:cacheprovider', '--basetemp', str(folder / 'temporary')]
@@ -718,35 +719,48 @@ def unbroken(tmp_path_factory):
     def check(tests: str, data: Path):
         "Raise if a test fails although nothing is broken."
         if tests not in passed:
-            done = tested(folder, tests, data)
+            done = outcome(folder, tests, data)
             assert done.returncode == 0, f'unbroken, and yet: {done.stdout[-3000:]}{done.stderr}'
+            assert 'skipped' not in done.stdout, f'a skipped test notices nothing: {tests}'
             passed.add(tests)
 
     return check
 
 
-@pytest.mark.parametrize('guard', GUARDS, ids=[g.name.replace(' ', '_') for g in GUARDS])
+@pytest.mark.heavy
+@each
 def test_a_broken_guard_is_noticed(guard, unbroken, data, tmp_path, request):
     "The tests pass before the edit, and one of them fails after it."
     if guard.run:
         request.getfixturevalue('smoke_run')
     unbroken(guard.tests, data)  # leaves in `data` what the edit does not touch: stages are keyed
     folder, own = copy_of_the_checkout(tmp_path / 'copy'), tmp_path / 'data'
-    break_guard(guard, folder)
+    for path, text in broken(guard).items():
+        (folder / path).write_text(text, encoding='utf-8')
     own.mkdir()
     if guard.run:
         shutil.copytree(data, own, dirs_exist_ok=True)
-    done = tested(folder, guard.tests, own)
+    done = outcome(folder, guard.tests, own)
     assert done.returncode == 1, f'survived: pytest ends with {done.returncode}\n{done.stdout}'
     assert re.search(r'^FAILED ', done.stdout, re.MULTILINE), f'no test failed\n{done.stdout}'
     print(*re.findall(r'(?m)^E  .*', done.stdout)[:3], sep='\n')
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
-@pytest.mark.parametrize('guard', GUARDS, ids=[g.name.replace(' ', '_') for g in GUARDS])
-def test_every_guard_stands_in_the_source_once(guard, tmp_path):
+@pytest.mark.fast
+@each
+def test_every_guard_stands_in_the_source_once(guard):
     "The edit is possible in the module and in its notebook, which nothing else would tell."
-    for name in ('ovf_dlr', 'nbs'):
-        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
-    break_guard(guard, tmp_path)
-    shutil.rmtree(tmp_path, ignore_errors=True)
+    assert broken(guard)
+
+
+def test_the_tests_of_every_guard_are_there():
+    "A test that was renamed would otherwise be missed only when the guards are run."
+    names = {part for guard in GUARDS for part in guard.tests.split(' -k ')[0].split()}
+    done = subprocess.run(
+        [sys.executable, '-m', 'pytest', '--collect-only', '-q', '-m', '', *sorted(names)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr

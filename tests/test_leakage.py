@@ -220,7 +220,7 @@ def test_strict_thresholds_explanations_and_domain_do_not_move(strict):
     np.testing.assert_array_equal(ours.domain.distance(fused), theirs.domain.distance(fused))
 
 
-def _judged(study):
+def _evaluated(study):
     "Which training rows have the embedding of a network that saw them; evaluated, fitted rows."
     train = _train(study)
     seen = embedded(study.network, study.crops, train)
@@ -231,16 +231,16 @@ def _judged(study):
     return same, rows, fitted
 
 
-def test_strict_training_rows_are_judged_by_those_who_did_not_see_them(strict):
+def test_strict_training_rows_are_evaluated_by_those_who_did_not_see_them(strict):
     "Their embeddings are no network's that was trained on them, nor their probabilities a fit's."
-    same, rows, fitted = _judged(strict[0])
+    same, rows, fitted = _evaluated(strict[0])
     assert not same.any()
     honest = strict[0].cross_validated[list(rows)].reset_index(drop=True)
     pd.testing.assert_frame_equal(rows, honest)
     assert len(rows) == len(fitted) and not rows.equals(fitted)
 
 
-def test_paper_training_rows_are_judged_by_those_who_saw_them(paper):
-    same, rows, fitted = _judged(paper[0])
+def test_paper_training_rows_are_evaluated_by_those_who_saw_them(paper):
+    same, rows, fitted = _evaluated(paper[0])
     assert same.all() and paper[0].cross_validated is None
     pd.testing.assert_frame_equal(rows, fitted)

@@ -120,7 +120,7 @@ def test_check_finds_the_rest_usable(spine_mr, data):
     assert (
         'is usable' in done.stdout
         and 'prospective' in done.stdout
-        and 'set aside by `exclusion`' in done.stdout
+        and 'excluded by `exclusion`' in done.stdout
     )
 
 

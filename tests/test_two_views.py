@@ -81,7 +81,7 @@ def test_a_view_without_readings_is_told_apart_from_one_that_has_them(study, tmp
     assert (
         'First view: Features with' in said
         and 'within and between readers' in said
-        and 'Second view: No vertebra was delineated again' in said
+        and 'Second view: No vertebra was outlined again' in said
     )
     assert 'for the second view: repeatability was estimated' in ' '.join(notes(mixed))
     tested = (untested.own_repeatability.icc >= 0.8).sum()
