@@ -67,8 +67,8 @@ def _scores(
     score = np.asarray(score, float)
     if score.shape != truth.shape:
         raise ValueError(f'{len(truth)} rows of truth but scores of shape {score.shape}')
-    if np.isnan(score).any():
-        raise ValueError(f'{np.isnan(score).sum()} of {len(score)} scores are NaN')
+    if unknown := (~np.isfinite(score)).sum():
+        raise ValueError(f'{unknown} of {len(score)} scores are NaN or infinite')
     return score
 
 # %% ../nbs/41_auc.ipynb #c012

@@ -381,7 +381,7 @@ _BINDING = ('name', 'title', 'lineage', 'mean', 'std', 'licence', 'keras', 'arch
 def _read_json(card):
     "The content of a card of weights. Raises `WeightsError`."
     try:
-        d = json.loads(card.read_text())
+        d = json.loads(card.read_text(encoding='utf-8'))
     except ValueError as e:
         raise WeightsError(
             f"'{card}' is not JSON ({e}); delete it and add the weights again"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from scipy.stats import beta, f_oneway, false_discovery_control, kruskal
+from scipy.stats import beta, false_discovery_control, kruskal, levene
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier
@@ -73,7 +73,8 @@ def _feature_tests(
     rows = [X.to_numpy(float)[batch == c] for c in np.unique(batch)]
     with np.errstate(divide='ignore', invalid='ignore'), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of constant features
-        level, spread = kruskal(*rows, axis=0).pvalue, _brown_forsythe(rows)
+        level = kruskal(*rows, axis=0).pvalue
+        spread = levene(*rows, center='median', axis=0).pvalue  # Brown and Forsythe's form
     level, spread = (np.nan_to_num(p, nan=1.0) for p in (level, spread))
     return pd.DataFrame(
         dict(
@@ -85,13 +86,6 @@ def _feature_tests(
         ),
         X.columns,
     )
-
-
-def _brown_forsythe(
-    rows: list,  # (n_c, p) of each center
-) -> np.ndarray:  # (p,) p values
-    "Brown and Forsythe's form of Levene's test: an F test of the distances from the median."
-    return f_oneway(*(np.abs(r - np.median(r, 0)) for r in rows), axis=0).pvalue
 
 
 _LINEAR = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))

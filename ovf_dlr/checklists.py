@@ -367,7 +367,7 @@ class _Facts(dict):
 @cache
 def _sheet() -> dict:
     "The content of `ovf_dlr/checklists.yml`: four lists and `answers`."
-    return yaml.safe_load((PACKAGE / 'checklists.yml').read_text())
+    return yaml.safe_load((PACKAGE / 'checklists.yml').read_text(encoding='utf-8'))
 
 
 def _not_if_simulated(study) -> bool | None:
@@ -642,10 +642,12 @@ def write_reporting(
     The folder appears complete or not at all."""
     with atomic_write(study.folder / 'reporting') as new:
         new.mkdir()
-        (new / 'methods.md').write_text(_methods_markdown(study))
+        (new / 'methods.md').write_text(_methods_markdown(study), encoding='utf-8')
         for name in checklists():
             table, stem = fill_checklist(study, name), new / name.lower().replace('+', '_')
-            stem.with_suffix('.md').write_text(_checklist_markdown(study, name, table))
+            stem.with_suffix('.md').write_text(
+                _checklist_markdown(study, name, table), encoding='utf-8'
+            )
             plain = table.assign(where=table['where'].map(' '.join))
             plain.to_csv(stem.with_suffix('.csv'), index=False)
     return study.folder / 'reporting'

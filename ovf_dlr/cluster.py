@@ -196,7 +196,7 @@ def check_paths(
 def _address(scheduler) -> str:
     "The address of a scheduler, given as such or as its file."
     path = Path(scheduler)
-    return json.loads(path.read_text())['address'] if path.is_file() else scheduler
+    return json.loads(path.read_text(encoding='utf-8'))['address'] if path.is_file() else scheduler
 
 
 def _connect(scheduler, timeout):

@@ -17,6 +17,7 @@ import pandera.pandas as pa
 import yaml
 
 from .astlof import ASTLOF_PARTS
+from .files import file_sha256
 from ovf_dlr.manifest import (
     _LABEL,
     MANIFEST_SCHEMA,
@@ -106,13 +107,8 @@ class Cohort:
 def _with_contents(table) -> pd.DataFrame:
     "A table in a fixed order of columns, with the hash of each file in place of its path."
     paths = {'image', 'mask'} & set(table)
-    content = {p: _file_hash(p) for c in paths for p in table[c].unique()}
+    content = {p: file_sha256(p) for c in paths for p in table[c].unique()}
     return table[sorted(table)].assign(**{c: table[c].map(content) for c in paths})
-
-
-def _file_hash(path) -> str:
-    "SHA-256 of the content of a file."
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 # %% ../nbs/05_cohort.ipynb #c009
 READINGS_SCHEMA = pa.DataFrameSchema(

@@ -7,9 +7,12 @@ __all__ = ['KINDS', 'kinds_of', 'choices_of', 'marks_of', 'hints_of', 'check_fie
 
 # %% ../nbs/01_constraints.ipynb #c003
 import difflib
+import math
+import operator
 import types
 import typing
-from dataclasses import fields
+from dataclasses import astuple, fields
+from numbers import Integral, Real
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
@@ -68,7 +71,8 @@ def _has_kind(value, kinds) -> bool:
     "Whether a value has one of the types; an integer serves as a number, true and false do not."
     if isinstance(value, bool):
         return bool in kinds
-    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
+    numbers = [(int, Integral), (float, Real)]  # those of numpy too
+    return isinstance(value, (*kinds, *(number for kind, number in numbers if kind in kinds)))
 
 
 def _check_kind(name, value, kinds):
@@ -81,30 +85,30 @@ def _check_kind(name, value, kinds):
     raise ValueError(f'{name}: {value!r} is not {expected}{hint}')
 
 # %% ../nbs/01_constraints.ipynb #c011
-def _bounds(marks) -> tuple:  # smallest, largest, is the largest itself excluded?
-    "The range that the marks leave; numbers without a mark are 0 or more."
-    low, high, excluded = 0, float('inf'), False
-    for mark in marks:
-        low = next((v for v in (_of(mark, 'ge', Ge), _of(mark, 'gt', Gt)) if v is not None), low)
-        largest, below = _of(mark, 'le', Le), _of(mark, 'lt', Lt)
-        high = next((v for v in (largest, below) if v is not None), high)
-        excluded = excluded or below is not None
-    return low, high, excluded
+_LIMITS = {
+    Ge: (operator.ge, '{} or more'),
+    Gt: (operator.gt, 'more than {}'),
+    Le: (operator.le, '{} or less'),
+    Lt: (operator.lt, 'less than {}'),
+}
 
 
-def _of(mark, name, kind):
-    "One limit of a mark, or None."
-    return getattr(mark, name, None) if isinstance(mark, (kind, Interval)) else None
+def _limits(marks) -> list[tuple]:  # (comparison, words, limit)
+    "The limits that the marks set; numbers without a lower one are 0 or more."
+    single = [limit for mark in marks for limit in (mark if isinstance(mark, Interval) else [mark])]
+    if not any(isinstance(limit, (Ge, Gt)) for limit in single):
+        single.insert(0, Ge(0))
+    return [(*_LIMITS[type(limit)], *astuple(limit)) for limit in single]
 
 
 def _check_range(name, value, marks):
-    "Raise `ValueError` for a number outside its range."
-    low, high, excluded = _bounds(marks)
-    if low <= value < high or (value == high and not excluded and high != float('inf')):
-        return
-    upper = '' if high == float('inf') else f' and {"less than" if excluded else ""} {high}'
-    upper = upper.replace('  ', ' ') + ('' if excluded or not upper else ' or less')
-    raise ValueError(f'{name}: {value} is not {low} or more{upper}')
+    "Raise `ValueError` for a number outside its range, or for none at all."
+    if not math.isfinite(value):
+        raise ValueError(f'{name}: {value} is not a finite number')
+    limits = _limits(marks)
+    if not all(compare(value, limit) for compare, _, limit in limits):
+        allowed = ' and '.join(words.format(limit) for _, words, limit in limits)
+        raise ValueError(f'{name}: {value} is not {allowed}')
 
 
 def _check_names(name, value):
@@ -127,7 +131,7 @@ def check_fields(
     for name, hint in hints_of(type(settings)).items():
         value = getattr(settings, name)
         _check_kind(prefix + name, value, kinds_of(hint))
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, Real) and not isinstance(value, bool):
             _check_range(prefix + name, value, marks_of(hint))
         if isinstance(value, tuple):
             _check_names(prefix + name, value)

@@ -406,7 +406,7 @@ def _write_all(radiographs, out, problems, rules, output):
             problem_table(problems).to_csv(scratch / 'problems.csv', index=False)
         no_class = 'no class: a set of landmarks carries none'
         card = dict(name=output.name, label=DEFORMITY_LABEL if output.deformity else no_class)
-        (scratch / 'cohort.yml').write_text(yaml.safe_dump(card))
+        (scratch / 'cohort.yml').write_text(yaml.safe_dump(card), encoding='utf-8')
         scratch.chmod(0o755)
         os.rename(scratch, out)
     finally:

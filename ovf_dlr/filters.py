@@ -19,7 +19,9 @@ import yaml
 from .preprocess import Case
 
 # %% ../nbs/23_filters.ipynb #c006
-SETTINGS = yaml.safe_load((files('ovf_dlr') / 'radiomics.yml').read_text())  # the defaults
+SETTINGS = yaml.safe_load(
+    (files('ovf_dlr') / 'radiomics.yml').read_text(encoding='utf-8')
+)  # the defaults
 
 # %% ../nbs/23_filters.ipynb #c008
 def radiomics_settings(
@@ -27,7 +29,7 @@ def radiomics_settings(
 ) -> dict:  # all of them
     "`given` over the defaults. Raises `ValueError` for an unknown key or an impossible value."
     if isinstance(given, (str, PathLike)):
-        given = yaml.safe_load(Path(given).read_text())
+        given = yaml.safe_load(Path(given).read_text(encoding='utf-8'))
     if unknown := set(given or {}) - set(SETTINGS):
         raise ValueError(
             f'unknown radiomics settings {sorted(unknown)}; choose from {list(SETTINGS)}'

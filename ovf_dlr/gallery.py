@@ -182,7 +182,7 @@ _SAVERS = ('save_table', 'save_figure')
 
 def _code(report) -> str:
     "All code of a report's notebook."
-    cells = json.loads(report_path(report).read_text())['cells']
+    cells = json.loads(report_path(report).read_text(encoding='utf-8'))['cells']
     return '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'code')
 
 
@@ -302,7 +302,7 @@ class Artefact:
     def caption(self) -> str:
         "The caption that its file brings along."
         if self.kind == 'tables':
-            return (self.out / self.file('.md')).read_text().split('\n')[0]
+            return (self.out / self.file('.md')).read_text(encoding='utf-8').split('\n')[0]
         with Image.open(self.out / self.file('.png')) as image:
             return image.text['Description']
 
@@ -384,7 +384,7 @@ _FILES = (
 
 def _read(path) -> dict:
     "The content of a JSON file; nothing if it is not there."
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
 
 
 def _macro_auc(row) -> str:

@@ -160,7 +160,7 @@ def _write_own(folder, card, state):
     card = card | dict(sha256=weights_sha256(path))
     try:
         with atomic_write(path.with_name(f'{card["name"]}.json')) as new:
-            new.write_text(json.dumps(card, indent=1))
+            new.write_text(json.dumps(card, indent=1), encoding='utf-8')
     except OSError:
         path.unlink()
         raise

@@ -456,7 +456,7 @@ def _write_description(folder, size, seed, view):
     "Write cohort.yml: the name of the cohort and that it is synthetic."
     name = f'Phantom ({size}, seed {seed})' + ('' if view == 'lateral' else f', {view}')
     text = dict(name=name, synthetic=True, label='simulated ASTLOF class')
-    (folder / 'cohort.yml').write_text(yaml.safe_dump(text, sort_keys=False))
+    (folder / 'cohort.yml').write_text(yaml.safe_dump(text, sort_keys=False), encoding='utf-8')
 
 
 def make_cohort(

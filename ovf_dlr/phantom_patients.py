@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASS_SHARES', 'SIZES', 'N_SECOND_READINGS', 'STUDY', 'EXCLUSIONS', 'score_table', 'visible_ceiling', 'apportion',
-           'margins', 'rake_to_margins', 'fit_margins', 'draw_patients', 'margins_table', 'excluded_patients']
+           'margins', 'choose_counts', 'fit_margins', 'draw_patients', 'margins_table', 'excluded_patients']
 
 # %% ../nbs/07_phantom_patients.ipynb #c002
 from itertools import product
@@ -28,7 +28,7 @@ _CLINICAL = dict(Acute=(0.06, 0.74, 0.20), Chronic=(0.24, 0.66, 0.10))
 _BONE_DENSITY, _STAGE = (0.27, 0.57, 0.16), dict(Acute=0.66, Chronic=0.34)
 
 
-def _untilted(stage, morphology, mri, bone, clinical) -> float:
+def _unweighted(stage, morphology, mri, bone, clinical) -> float:
     "Probability of one combination, before the classes get their shares."
     visible = _STAGE[stage] * _BONE_DENSITY[bone] * _MORPHOLOGY[bone, morphology]
     return visible * _MRI[stage][mri] * _CLINICAL[stage][clinical]
@@ -42,7 +42,7 @@ def score_table() -> pd.DataFrame:  # stage, the four parts, p (sums to 1), frac
         if row[1] + row[2] > 0  # no fracture without either deformity or MRI signal
     ]
     table = pd.DataFrame(combinations, columns=['stage', *_PARTS])
-    table['p'] = [_untilted(*row) for row in combinations]
+    table['p'] = [_unweighted(*row) for row in combinations]
     table['fracture_class'] = astlof_class(table[_PARTS].sum(axis=1)).astype(int)
     shares = table.fracture_class.map(dict(enumerate(CLASS_SHARES)))
     return table.assign(p=table.p / table.groupby('fracture_class').p.transform('sum') * shares)
@@ -196,7 +196,7 @@ def _with_sums(table) -> pd.DataFrame:
     return table.assign(all=table['all'].mask(counted, table[_SPLITS].sum(axis=1)))
 
 # %% ../nbs/07_phantom_patients.ipynb #c021
-def rake_to_margins(
+def choose_counts(
     rows,  # (m, n): what each of n kinds adds to each of m totals
     low,  # (m,): wanted totals, at least
     high,  # (m,): wanted totals, at most
@@ -281,7 +281,7 @@ def _candidates(split, n_fractures, rng) -> pd.DataFrame:  # one row per vertebr
 
 # %% ../nbs/07_phantom_patients.ipynb #c027
 class _Totals:
-    "Collects rows, low and high of `rake_to_margins`."
+    "Collects rows, low and high of `choose_counts`."
 
     def __init__(self):
         self.rows, self.low, self.high = [], [], []
@@ -341,7 +341,7 @@ def _choose_patients(split, m, least, rng) -> pd.DataFrame:  # m: the split's co
     totals = _split_totals(split, pool, m, least)
     weight = np.ones(len(totals.rows))
     weight[: len(need)] = 100.0  # the number of patients before all else
-    chosen = np.flatnonzero(rake_to_margins(totals.rows, totals.low, totals.high, weight))
+    chosen = np.flatnonzero(choose_counts(totals.rows, totals.low, totals.high, weight))
     rows = [pool[pool.candidate == i] for i in rng.permutation(chosen)]
     return pd.concat(rows).assign(split=split, center=_CENTER[split])
 
@@ -454,7 +454,7 @@ def _treatment_counts(count, m) -> np.ndarray:  # int, split x class x treatment
     rows = np.vstack([_pair_sums(pairs, wanted.shape), np.eye(36)])
     total = np.concatenate([*(np.ravel(t) for _, t in pairs), wanted.ravel()])
     weight = np.repeat([1000.0, 1.0, 0.01], [12, 21, 36])
-    return rake_to_margins(rows, total, total, weight, most=np.inf).reshape(wanted.shape)
+    return choose_counts(rows, total, total, weight, most=np.inf).reshape(wanted.shape)
 
 
 def _choose_treatments(vertebrae, m, rng) -> np.ndarray:

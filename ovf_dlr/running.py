@@ -156,7 +156,7 @@ def _other_radiographs(study) -> bool:
     path = study.folder / 'manifest.json'
     if not path.is_file():
         return False
-    return json.loads(path.read_text())['cohort']['digest'] != study.cohort.digest
+    return json.loads(path.read_text(encoding='utf-8'))['cohort']['digest'] != study.cohort.digest
 
 # %% ../nbs/70_running.ipynb #c018
 def _others_in(out) -> list[str]:
@@ -185,7 +185,7 @@ def _refuse_other(settings, out):
     path, mine = Path(out) / 'settings.yml', plain_settings(settings)
     if not path.is_file():
         return _refuse_files(out)
-    theirs = yaml.safe_load(path.read_text())
+    theirs = yaml.safe_load(path.read_text(encoding='utf-8'))
     if other := [
         f'{k}: {theirs.get(k)!r} there, {v!r} now' for k, v in mine.items() if theirs.get(k) != v
     ]:
@@ -224,7 +224,7 @@ def _write_settings(settings, out):
 
     remove_scratch(out)
     with atomic_write(Path(out) / 'settings.yml') as new:
-        new.write_text(yaml.safe_dump(plain_settings(settings), sort_keys=False))
+        new.write_text(yaml.safe_dump(plain_settings(settings), sort_keys=False), encoding='utf-8')
 
 # %% ../nbs/70_running.ipynb #c023
 def cluster_client(

@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 
 from .backbones import body_channels
 from .files import atomic_write
-from .patients import patient_folds
+from .patients import hold_out, patient_folds
 from .training_options import Training
 
 # %% ../nbs/33_training.ipynb #c008
@@ -321,8 +321,8 @@ def _class_weights(labels):
     return torch.tensor(weights, dtype=torch.float32)
 
 # %% ../nbs/33_training.ipynb #c039
-def _patient_folds(labels, patient_id, folds, seed):
-    "Row numbers (fit, held out) of each fold, by `patient_folds`. Raises `ValueError`."
+def _check_folds(labels, patient_id, folds):
+    "Raise `ValueError` for rows that cannot be divided into so many parts by patient."
     patients = len(np.unique(patient_id))
     if folds < 2 or patients < folds:
         raise ValueError(f'{patients} patients cannot be divided into {folds} folds')
@@ -331,6 +331,11 @@ def _patient_folds(labels, patient_id, folds, seed):
             f'{folds} folds need {folds} vertebrae of one class or more; '
             f'the largest class has {most}'
         )
+
+
+def _patient_folds(labels, patient_id, folds, seed):
+    "Row numbers (fit, held out) of each fold, by `patient_folds`. Raises `ValueError`."
+    _check_folds(labels, patient_id, folds)
     return patient_folds(labels, patient_id, folds, seed)
 
 # %% ../nbs/33_training.ipynb #c040
@@ -342,9 +347,10 @@ def _inner_split(labels, patient_id, seed):
     if patient_id is None:
         raise ValueError(
             'keep_best chooses the epoch by rows that the network does not learn from: give the '
-            'patient of each row as `patient_id`, and some are set aside, or such rows as `valid`'
+            'patient of each row as `patient_id`, and a fifth is held out, or such rows as `valid`'
         )
-    return _patient_folds(labels, patient_id, INNER, seed)[0]
+    _check_folds(labels, patient_id, INNER)
+    return hold_out(labels, patient_id, INNER, seed)
 
 # %% ../nbs/33_training.ipynb #c042
 class KeepBest(Callback):

@@ -256,7 +256,9 @@ def save(
     history = self.history.astype(object).where(self.history.notna(), None).to_dict('records')
     sha = weights_sha256(folder / 'network.safetensors')
     with atomic_write(folder / 'network.json') as new:
-        new.write_text(json.dumps(dict(self.card, sha256=sha, history=history), indent=1))
+        new.write_text(
+            json.dumps(dict(self.card, sha256=sha, history=history), indent=1), encoding='utf-8'
+        )
     return folder
 
 # %% ../nbs/34_transfer.ipynb #c020
@@ -278,7 +280,7 @@ def _read_card(folder):
 def _parsed_card(card):
     "The content of the file `card`, if it is the card of a network."
     try:
-        d = json.loads(card.read_text())
+        d = json.loads(card.read_text(encoding='utf-8'))
     except ValueError as e:
         raise WeightsError(f"'{card}' is not JSON ({e})") from e
     kind = (d.get('kind'), d.get('version')) if isinstance(d, dict) else type(d).__name__

@@ -6,7 +6,6 @@
 __all__ = ['weights_sha256', 'find_weights', 'weights_format', 'check_trained', 'read_weights', 'load_body']
 
 # %% ../nbs/30_weights.ipynb #c003
-import hashlib
 import json
 import pickle
 import re
@@ -37,6 +36,7 @@ from ovf_dlr.backbones import (
     new_body,
     weights_folder,
 )
+from .files import file_sha256
 
 # %% ../nbs/30_weights.ipynb #c007
 def _how_to_get(b, folder):
@@ -68,8 +68,7 @@ def weights_sha256(
     path: str | Path,  # any file
 ) -> str:  # 64 hexadecimal digits
     "SHA-256 of a file: the identity of a set of weights, for cache keys and for the record."
-    with open(path, 'rb') as f:
-        return hashlib.file_digest(f, 'sha256').hexdigest()
+    return file_sha256(path)
 
 # %% ../nbs/30_weights.ipynb #c010
 def _download(b, folder):
