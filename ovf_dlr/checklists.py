@@ -206,7 +206,7 @@ def _resampling(study) -> str:
 
 @_fact
 def _bins(study) -> str:
-    "How gray values were binned."
+    "How grey values were binned."
     how = study.settings.extraction
     if how['bin_count']:
         return f'A fixed number of {how["bin_count"]} bins.'

@@ -692,7 +692,11 @@ def _with_holm(
 def compare_all(
     models: dict,  # name -> predictions of one classifier, all on the same vertebrae
 ) -> pd.DataFrame:  # one row per pair (`a`, `b`), split and class, and macro
-    "`compare` of every pair of models, Holm's correction over all pairs."
+    """`compare` of every pair of models, Holm's correction over all pairs.
+
+    Raises `ValueError` for fewer than two models."""
+    if len(models) < 2:
+        raise ValueError(f'a comparison needs two models or more, there is {", ".join(models)}')
     pairs = itertools.combinations(models, 2)
     tables = [compare(models[a], models[b]).assign(a=a, b=b) for a, b in pairs]
     return _with_holm(pd.concat(tables, ignore_index=True))

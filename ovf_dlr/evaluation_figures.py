@@ -204,7 +204,7 @@ def _class_style(
     k: str,  # '0', '1', '2' or 'macro'
 ) -> tuple[str, str]:  # colour, marker
     "Colour and marker of a class in a forest."
-    return (f'C{k}', 'o') if k in '012' else ('C7', 'D')
+    return (f'C{k}', 'o') if k != 'macro' else ('C7', 'D')
 
 # %% ../nbs/45_evaluation_figures.ipynb #c027
 def plot_subgroups(
@@ -248,11 +248,11 @@ def _plot_subgroup_panel(
     ax.errorbar(rows.auc, at, xerr=bars, fmt=marker, color=color, elinewidth=1.2, markersize=3.5)
     right = dict(transform=ax.get_yaxis_transform(), va='center')
     for height, r in zip(at, rows.itertuples(), strict=True):
-        text = f'{r.n_pos}/{r.n}' if k in '012' else f'{r.n}'
+        text = f'{r.n_pos}/{r.n}' if k != 'macro' else f'{r.n}'
         ax.text(1.02, height, text, fontsize=6, color='k' if np.isfinite(r.auc) else '.6', **right)
-    heading = 'positives/n' if k in '012' else 'n'
+    heading = 'positives/n' if k != 'macro' else 'n'
     ax.text(1.02, at[0] - 0.75, heading, fontsize=5, color='.4', **right)
-    ax.set_title(f'Class {k}' if k in '012' else 'Macro', fontsize=8)
+    ax.set_title(f'Class {k}' if k != 'macro' else 'Macro', fontsize=8)
 
 # %% ../nbs/45_evaluation_figures.ipynb #c030
 def interval_width(

@@ -113,8 +113,8 @@ def _bounds(
 
 
 def _clipped(
-    low: int,
-    high: int,  # the box along one axis
+    low: int,  # where the box begins along one axis
+    high: int,  # and where it ends
     margin: int,  # wanted around it, in pixels
     size: int,  # of the radiograph along that axis
 ) -> slice:
@@ -123,8 +123,8 @@ def _clipped(
 
 
 def _periodic(
-    low: int,
-    high: int,  # the box along one axis
+    low: int,  # where the box begins along one axis
+    high: int,  # and where it ends
     margin: int,  # wanted around it, in pixels
     size: int,  # of the radiograph along that axis
 ) -> np.ndarray:  # indices into the radiograph, of even number

@@ -243,7 +243,7 @@ class LassoFusion(TransformerMixin, BaseEstimator):
     def transform(
         self,
         X,  # (m, p) features
-    ) -> pd.DataFrame:  # (m, number selected), standardised
+    ) -> pd.DataFrame | np.ndarray:  # (m, number selected), standardised; an array for an array
         "The selected features, standardised with the training rows' mean and standard deviation."
         check_is_fitted(self)
         Z = (_columns(self, X) - self.mean_) / self.scale_

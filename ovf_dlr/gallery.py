@@ -21,10 +21,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
-import ovf_dlr
 from .auc import interval_text
 from .classifiers import CLASSIFIERS
-from .files import atomic_write
+from .files import PACKAGE, atomic_write
 from .manifest import SPLIT_TITLES
 from .reporting import REPORTS, report_path
 from .settings import SECOND_FOLDER
@@ -488,7 +487,7 @@ def _groups(shown) -> list[tuple[str, list[Artefact]]]:
 def _template(name) -> Template:
     "A template of the package's folder; in HTML, values are escaped."
     environment = Environment(
-        loader=FileSystemLoader(Path(ovf_dlr.__file__).parent),
+        loader=FileSystemLoader(PACKAGE),
         autoescape=name.endswith('.html'),
         undefined=StrictUndefined,
         trim_blocks=True,

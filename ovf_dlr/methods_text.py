@@ -72,7 +72,7 @@ def _resampling_text(how) -> str:
 
 
 def _bins_text(how) -> str:
-    "How gray values were discretised."
+    "How grey values were discretised."
     if how['bin_count']:
         return f'a fixed number of {how["bin_count"]} bins'
     return f'bins of a fixed width of {how["bin_width"]:g}'

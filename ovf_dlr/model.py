@@ -118,9 +118,9 @@ def _set_performance(study, name) -> list[dict]:
 
 def _share_beyond(study, domain) -> dict:  # split -> share of its rows
     "How many vertebrae of each set lie beyond the limit of the applicability domain."
-    splits = study.cohort.vertebrae.split
-    distance = domain.distance(study.fused)
-    return {s: float((distance[splits == s] > domain.limit_).mean()) for s in study.cohort.splits}
+    beyond = pd.Series(domain.distance(study.fused) > domain.limit_, study.fused.index)
+    shares = beyond.groupby(study.cohort.vertebrae.split).mean()
+    return {s: float(shares[s]) for s in study.cohort.splits}
 
 
 def _card(study, name, domain) -> dict:
@@ -232,11 +232,11 @@ class Model:
             )
         if second is None and len(self.networks) > 1:
             raise ValueError(
-                'this model learnt from two views; give the manifest of the second one, '
+                'this model learned from two views; give the manifest of the second one, '
                 '--second-view'
             )
         if second is not None and len(self.networks) == 1:
-            raise ValueError('this model learnt from one view; leave --second-view out')
+            raise ValueError('this model learned from one view; leave --second-view out')
 
     def _all_views(self, table, second, n_jobs, progress):
         "Radiomics as measured, and embeddings, of all views."
@@ -396,16 +396,17 @@ class Scores:
 
     def plot_page(self, key: str):
         "The page of the vertebra `key`; returns the figure."
-        return _page(self, key, next(self.cases([key]))[1])
+        return _page(self, key, next(self.cases([key]))[1], self.explanation([key]))
 
     def write(self, folder: str | Path, progress: bool = False) -> list[Path]:
         "Write `ID.pdf` and `ID.html` for each vertebra, and `all.pdf`."
         folder, made, names = Path(folder), [], _file_names(self.table.index)
         with atomic_write(folder / 'all.pdf') as new, PdfPages(new) as pages:
             for key, cases in self.cases(progress=progress):
-                figure = _page(self, key, cases)
+                explanation = self.explanation([key])
+                figure = _page(self, key, cases, explanation)
                 html = folder / f'{names[key]}.html'
-                made.append(_write_html(html, self, key, cases, figure))
+                made.append(_write_html(html, self, key, cases, explanation, figure))
                 with atomic_write(folder / f'{names[key]}.pdf') as one:
                     figure.savefig(one, format='pdf')
                 pages.savefig(figure)

@@ -9,15 +9,14 @@ __all__ = ['SOURCE', 'PUBLISHED_BACKBONES', 'CONTRADICTIONS', 'paper_values', 'C
 # %% ../nbs/67_paper.ipynb #c004
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-import ovf_dlr
 from .astlof import CLASSES
 from .auc import interval_text
+from .files import PACKAGE
 from .manifest import SPLIT_TITLES, SPLITS
 
 # %% ../nbs/67_paper.ipynb #fcd6aa16
@@ -29,7 +28,7 @@ PUBLISHED_BACKBONES = dict(radimagenet='RadImageNet', imagenet='ImageNet')
 def _published() -> pd.DataFrame:
     "The content of `ovf_dlr/paper.csv`; only numbers may be missing."
     return pd.read_csv(
-        Path(ovf_dlr.__file__).parent / 'paper.csv',
+        PACKAGE / 'paper.csv',
         dtype=dict.fromkeys(('where', 'what', 'group', 'level', 'split'), str),
         keep_default_na=False,
         na_values=dict.fromkeys(('value', 'lower', 'upper', 'percent'), ['']),

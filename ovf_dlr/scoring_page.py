@@ -125,7 +125,7 @@ def _write_facts(figure, facts):
     figure.text(0.06, 0.03, text, fontsize=6.5, color='.35', va='bottom', linespacing=1.4)
 
 
-def _page(scores, key, cases):
+def _page(scores, key, cases, explanation):
     "One sheet of A4; returns the figure."
     from ovf_dlr.explain import plot_waterfall
 
@@ -135,7 +135,7 @@ def _page(scores, key, cases):
         _plot_views(figure, scores, key, cases)
         _plot_probabilities(row, figure.add_axes([0.12, 0.47, 0.26, 0.11]))
         shap_axes = figure.add_axes([0.5, 0.16, 0.42, 0.23])
-        plot_waterfall(scores.explanation([key]), 0, int(row.predicted), ax=shap_axes)
+        plot_waterfall(explanation, 0, int(row.predicted), ax=shap_axes)
         _write_title(figure, scores, key)
         _write_doubts(figure, _doubts(scores, key, cases))
         _write_facts(figure, _facts(scores, key, cases))
@@ -159,11 +159,11 @@ def _moving_features(explanation, k) -> list[tuple[str, float, float]]:
     return [(explanation.feature_names[j], explanation.data[0, j], values[j]) for j in top]
 
 
-def _page_values(scores, key, cases) -> dict:
+def _page_values(scores, key, cases, explanation) -> dict:
     "What the template shows as text."
     from ovf_dlr.explain import unit
 
-    row, explanation = scores.table.loc[key], scores.explanation([key])
+    row = scores.table.loc[key]
     return dict(
         key=key,
         label=scores.model.card['label'],
@@ -176,12 +176,13 @@ def _page_values(scores, key, cases) -> dict:
     )
 
 
-def _write_html(path, scores, key, cases, figure) -> Path:
+def _write_html(path, scores, key, cases, explanation, figure) -> Path:
     "The page as HTML: numbers as text, the sheet `figure` as a picture inside."
-    from jinja2 import Environment, FileSystemLoader
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    pages = Environment(autoescape=True, loader=FileSystemLoader(PACKAGE))
-    values = _page_values(scores, key, cases)
+    folder = FileSystemLoader(PACKAGE)
+    pages = Environment(autoescape=True, loader=folder, undefined=StrictUndefined)
+    values = _page_values(scores, key, cases, explanation)
     text = pages.get_template('vertebra.html.j2').render(values, picture=_picture(figure))
     with atomic_write(path) as new:
         new.write_text(text, encoding='utf-8')

@@ -341,8 +341,8 @@ def learning_rates(
     backbone: str,  # see `get_backbone`
     weights: str | Path | None = None,  # see `find_weights`
     settings: Training = Training(),
-    lowest: float = 1e-6,
-    highest: float = 1.0,  # of the task part
+    lowest: float = 1e-6,  # learning rate of the task part at the start
+    highest: float = 1.0,  # and at the end
     steps: int = 100,  # batches
     run: Execution = Execution(),  # seed and device
 ) -> pd.DataFrame:  # a row per batch: lr, loss, smooth (exponentially weighted)
