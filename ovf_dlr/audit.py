@@ -353,14 +353,14 @@ def _body_problems(seen, least_px, resample_mm) -> list[dict]:
     unlikely = seen.spacing_known & ~seen.area_mm2.between(*_LIKELY_MM2)
     odd = (seen.touches_border, seen.pieces > 1, unlikely, seen.greys < 32)
     return _too_few_texels(seen, least_px, resample_mm) + [
-        problem
+        found
         for rows, what in zip(odd, _ODD_MASKS, strict=True)
-        for problem in _flag_all(seen[rows], *what, 'warning')
+        for found in _flag_all(seen[rows], *what, 'warning')
     ]
 
 # %% ../nbs/22_audit.ipynb #c020
 _MANY = 10  # radiographs of a center from which a majority counts
-_RADIOGRAPHS = ('', 'not stated', 'DX', 'CR', 'RF', 'RG', 'XA', 'OT')
+_MODALITIES = ('', 'not stated', 'DX', 'CR', 'RF', 'RG', 'XA', 'OT')
 
 
 def _turned_masks(rows) -> list[tuple]:
@@ -394,7 +394,7 @@ def _other_modalities(rows) -> list[tuple]:
             f'{n} of {len(modality)} radiographs are of modality {other}',
             'the study is about radiographs (DX, CR)',
         )
-        for other, n in modality[~modality.isin(_RADIOGRAPHS)].value_counts().items()
+        for other, n in modality[~modality.isin(_MODALITIES)].value_counts().items()
     ]
 
 

@@ -32,7 +32,7 @@ from ovf_dlr.checking import (
 )
 from .cohort import read_manifest
 from .console import clear_errors, console, show_table, warnings_shown
-from .convert import AnnotationRules, write_cohort
+from .convert import AnnotationRules, CohortDescription, write_cohort
 from .deidentify import deidentify_cohort, deidentify_files
 from .folders import begin_manifest, outside
 from .identity import BurnedInWarning
@@ -60,7 +60,7 @@ ManifestFile = Annotated[
 Outside = Annotated[bool, typer.Option(help="May images lie outside the manifest's folder?")]
 Spacing = Annotated[
     Optional[float],
-    typer.Option(min=0.01, max=5, help='Pixel size in mm of radiographs that do not say.'),
+    typer.Option(min=0.01, max=5, help='Pixel size in mm of radiographs that do not state it.'),
 ]
 Geometry = Annotated[
     Optional[str],
@@ -176,11 +176,6 @@ def manifest(
     with clear_errors():
         rows = begin_manifest(images, masks, out, center, patient)
     more = ' --allow-outside' if outside(rows) else ''
-    if more:
-        console.print(
-            '[yellow]Note:[/] radiographs or masks are not beside the manifest; '
-            'add --allow-outside to every command.'
-        )
     path = escape(str(out))
     console.print(
         f'{len(rows)} vertebrae of {rows.patient_id.nunique()} patients: {path}. '
@@ -339,7 +334,8 @@ def convert(
             raise ValueError(f'format {format_!r} is none of {", ".join(_ANNOTATIONS)}')
         rules = AnnotationRules(patient, _levels(level or ()), tuple(ignore), origin, y_up)
         entries = _ANNOTATIONS[format_](annotations)
-        made = write_cohort(entries, images, out, center, rules, spacing, deformity, skip)
+        description = CohortDescription(None, center, spacing, deformity)
+        made = write_cohort(entries, images, out, rules, description, skip)
     more = '' if deformity else ' --unlabelled'
     console.print(
         f'Cohort: {made}. Look at it before you use it: ovf-dlr check --manifest {made}{more}'

@@ -4,13 +4,11 @@
 
 # %% auto #0
 __all__ = ['DEFORMITY_LABEL', 'level_of', 'deformity_class', 'radiograph_stem', 'annotation_mask', 'AnnotationRules',
-           'write_cohort']
+           'CohortDescription', 'write_cohort']
 
 # %% ../nbs/17_convert.ipynb #c003
-import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +18,12 @@ import SimpleITK as sitk
 import yaml
 
 from .annotations import Annotation, AnnotationError, _offset, crosses_itself, polygon_mask
+from .files import new_folder
 from .manifest import CohortError, problem, problem_table
 from .morphometry import HeightError, vertebral_heights
 
 # %% ../nbs/17_convert.ipynb #c006
-_RADIOGRAPHS = tuple('.dcm .dicom .nii .nii.gz .nrrd .mha .png .jpg .jpeg .tif .tiff'.split())
+_SUFFIXES = tuple('.dcm .dicom .nii .nii.gz .nrrd .mha .png .jpg .jpeg .tif .tiff'.split())
 _LEVEL = re.compile(r'(?<![A-Za-z])(Th|T|D|L)[\s_-]*0*(\d{1,2})(?!\d)', re.I)
 DEFORMITY_LABEL = 'deformity class from mask geometry, not a clinical grade'
 
@@ -51,7 +50,7 @@ def deformity_class(
 def radiograph_stem(name) -> str:
     "File name without folder and image suffix."
     name = re.split(r'[\\/]', str(name))[-1]
-    longest_first = sorted(_RADIOGRAPHS, key=len, reverse=True)
+    longest_first = sorted(_SUFFIXES, key=len, reverse=True)
     suffixes = (s for s in longest_first if name.lower().endswith(s))
     return next((name[: -len(s)] for s in suffixes), name)
 
@@ -119,9 +118,9 @@ def _is_off(points, shape) -> bool:
 
 
 _UNKNOWN = (
-    "give its meaning in `levels` (--level), as in levels={'body': 'L1'}, or "
-    "{'body': None} (--level body=) where the level is unknown; or put it into `ignore` "
-    '(--ignore)'
+    "give its meaning, AnnotationRules(levels={'body': 'L1'}) (--level body=L1), or "
+    "{'body': None} (--level body=) where the level is unknown; or pass it over, "
+    "AnnotationRules(ignore=('S1', 'body')) (--ignore S1 --ignore body)"
 )
 
 
@@ -204,7 +203,7 @@ def _level_problems(name, levels) -> list[dict]:
     steps = np.diff([int(v[1:]) + 12 * (v[0] == 'L') for v in levels])
     if len(steps) and (steps < 0).all():
         what = f'levels run upwards, {levels[-1]} above {levels[0]} is wanted'
-        way_out = 'is y counted from the bottom? then y_up=True (--y-up)'
+        way_out = 'is y counted from the bottom? then AnnotationRules(y_up=True) (--y-up)'
         found.append(problem('', name, None, what, way_out))
     elif (steps < 0).any() and not found:
         what = f'levels from the top: {", ".join(levels)}'
@@ -244,7 +243,10 @@ def _prepare(image, annotations, files, rules) -> tuple[_Radiograph | None, list
     name = re.search(rules.patient, stem)
     if not name:
         what = f'pattern {rules.patient!r} does not match the name'
-        way_out = 'give a `patient` pattern (--patient) that finds the patient in every file name'
+        way_out = (
+            'give AnnotationRules(patient=...) (--patient) a pattern that finds the patient in '
+            'every file name'
+        )
         return None, [problem('', image, None, what, way_out)]
     try:
         shape = tuple(_header(paths[0]).GetSize()[1::-1])
@@ -293,23 +295,23 @@ def _usable_bodies(annotations, shape, rules):
 
 # %% ../nbs/17_convert.ipynb #bd30c699
 @dataclass(frozen=True)
-class _Output:
-    "What the manifest states of every radiograph of a cohort."
+class CohortDescription:
+    "The name of a cohort, and what its manifest states of every radiograph."
 
-    name: str
-    center: str
-    spacing: float | None
-    deformity: bool
+    name: str | None = None  # for captions; the folder's if None
+    center: str = 'public'  # name of the source, the batch of ComBat
+    spacing: float | None = None  # mm per pixel, where it is known and the files do not state it
+    deformity: bool = False  # make a class from the shape of the masks (`DEFORMITY_LABEL`)
 
 
-def _write_radiograph(radiograph, folder, rules, output) -> list[dict]:
+def _write_radiograph(radiograph, folder, rules, description) -> list[dict]:
     "Copy a radiograph, write its mask, return its rows of the manifest."
     shutil.copyfile(radiograph.path, folder / 'images' / radiograph.path.name)
     labels, rows = np.zeros(radiograph.shape, np.uint8), []
     for k, (a, level) in enumerate(radiograph.bodies, 1):
         mask = rules.mask(a, radiograph.shape) & (labels == 0)
         labels[mask] = k
-        rows.append(_manifest_row(radiograph, k, a, level, mask, output))
+        rows.append(_manifest_row(radiograph, k, a, level, mask, description))
     image, header = sitk.GetImageFromArray(labels), _header(radiograph.path)
     image.SetSpacing(header.GetSpacing()[:2])
     image.SetOrigin(header.GetOrigin()[:2])  # so that ITK-SNAP shows the mask on the radiograph
@@ -318,22 +320,22 @@ def _write_radiograph(radiograph, folder, rules, output) -> list[dict]:
     return rows
 
 
-def _manifest_row(radiograph, k, annotation, level, mask, output) -> dict:
+def _manifest_row(radiograph, k, annotation, level, mask, description) -> dict:
     "The manifest's row of body number `k`."
     stem = radiograph_stem(radiograph.path.name)
     row = dict(
         vertebra_id=f'{stem}_{level or k}',
         patient_id=radiograph.patient,
-        center=output.center,
+        center=description.center,
         image=f'images/{radiograph.path.name}',
         mask=f'masks/{stem}.nii.gz',
         mask_label=k,
         level=level,
     )
     row |= {c: v for c, v in annotation.extra.items() if c != 'patient_id'}
-    if output.spacing:
-        row |= dict(spacing=output.spacing)
-    if output.deformity:
+    if description.spacing:
+        row |= dict(spacing=description.spacing)
+    if description.deformity:
         ratio = vertebral_heights(mask).ratio_lowest
         row |= dict(height_ratio=round(ratio, 4), fracture_class=deformity_class(ratio))
     return row | dict(source=annotation.source)
@@ -343,23 +345,23 @@ def write_cohort(
     annotations: list,  # from the readers above
     images,  # folder of the radiographs, searched with its subfolders
     out,  # folder to make; must not exist
-    center: str = 'public',  # name of the source, the batch of ComBat
     rules: AnnotationRules = AnnotationRules(),
-    spacing: float | None = None,  # mm per pixel, where it is known and the files do not say
-    deformity: bool = False,  # make a class from the shape of the masks (`DEFORMITY_LABEL`)
+    description: CohortDescription = CohortDescription(),
     skip: bool = False,  # leave out what has problems instead of refusing
 ) -> Path:  # of manifest.csv
-    """Radiographs, masks and manifest of a cohort. Raises `CohortError` with every problem, before
-    anything is written."""
+    """Radiographs, masks and manifest of a cohort.
+
+    Raises `CohortError` with every problem before anything is written, `AnnotationError` where a
+    rule is wrong or `out` exists."""
     out, images = Path(out), Path(images)
     _check_request(out, rules)
     radiographs, problems = _prepare_all(annotations, _radiograph_files(images), rules)
     if problems and not skip or not radiographs:
-        what, way_out = 'no annotation is left', 'are all labels in `ignore`?'
-        problems = problems or [problem('', str(images), None, what, way_out)]
+        way_out = 'are all labels in AnnotationRules(ignore=...) (--ignore)?'
+        nothing = problem('', str(images), None, 'no annotation is left', way_out)
+        problems = problems or [nothing]
         raise CohortError(images, problem_table(problems))
-    output = _Output(out.name, center, spacing, deformity)
-    _write_all(radiographs, out, problems, rules, output)
+    _write_all(radiographs, out, problems, rules, description)
     return out / 'manifest.csv'
 
 
@@ -368,7 +370,8 @@ def _check_request(out, rules):
     _offset(rules.origin)  # raises where it is neither
     if bad := [v for v in rules.levels.values() if v and level_of(v) != v]:
         raise AnnotationError(
-            f'levels: {bad[0]!r} is no level; T1 to T12, L1 to L6, or nothing where it is unknown'
+            f'AnnotationRules(levels=...) (--level): {bad[0]!r} is no level; T1 to T12, L1 to L6, '
+            'or nothing where it is unknown'
         )
     if out.exists():
         raise AnnotationError(
@@ -379,7 +382,7 @@ def _check_request(out, rules):
 def _radiograph_files(folder) -> dict:
     "The radiographs in a folder and its subfolders, by name without suffix."
     files = {}
-    for path in sorted(p for p in folder.rglob('*') if p.name.lower().endswith(_RADIOGRAPHS)):
+    for path in sorted(p for p in folder.rglob('*') if p.name.lower().endswith(_SUFFIXES)):
         files.setdefault(radiograph_stem(path.name), []).append(path)
     return files
 
@@ -393,21 +396,23 @@ def _prepare_all(annotations, files, rules) -> tuple[list, list[dict]]:
     return [r for r, _ in found if r], [p for _, problems in found for p in problems]
 
 
-def _write_all(radiographs, out, problems, rules, output):
-    "Everything into a scratch folder, which is renamed when it is complete."
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
-    try:
+def _write_all(radiographs, out, problems, rules, description):
+    "Everything into a folder that gets its name when it is complete."
+    with new_folder(out) as folder:
         for sub in ('images', 'masks'):
-            (scratch / sub).mkdir()
-        rows = [row for r in radiographs for row in _write_radiograph(r, scratch, rules, output)]
-        pd.DataFrame(rows).to_csv(scratch / 'manifest.csv', index=False)
+            (folder / sub).mkdir()
+        written = (_write_radiograph(r, folder, rules, description) for r in radiographs)
+        pd.DataFrame([row for rows in written for row in rows]).to_csv(
+            folder / 'manifest.csv', index=False
+        )
         if problems:
-            problem_table(problems).to_csv(scratch / 'problems.csv', index=False)
-        no_class = 'no class: a set of landmarks carries none'
-        card = dict(name=output.name, label=DEFORMITY_LABEL if output.deformity else no_class)
-        (scratch / 'cohort.yml').write_text(yaml.safe_dump(card), encoding='utf-8')
-        scratch.chmod(0o755)
-        os.rename(scratch, out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            problem_table(problems).to_csv(folder / 'problems.csv', index=False)
+        card = _card(description, out.name)
+        (folder / 'cohort.yml').write_text(yaml.safe_dump(card), encoding='utf-8')
+
+
+def _card(description, folder) -> dict:
+    "The content of `cohort.yml`; a cohort without a name has that of its folder."
+    no_class = 'no class: a set of landmarks carries none'
+    label = DEFORMITY_LABEL if description.deformity else no_class
+    return dict(name=description.name or folder, label=label)

@@ -7,13 +7,9 @@ __all__ = ['Survey', 'survey_files', 'deidentify_files', 'Deidentified', 'deiden
 
 # %% ../nbs/20_deidentify.ipynb #a40d3135
 import json
-import os
 import re
-import shutil
-import tempfile
 import warnings
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +20,7 @@ from pydicom.errors import InvalidDicomError
 from tqdm.auto import tqdm
 
 from .cohort import READINGS_SCHEMA, Manifest, read_manifest
+from .files import atomic_write, new_folder
 from .formats import _CLEANERS, _suffix, clean_file, verify_deidentified
 from ovf_dlr.identity import (
     OLDEST,
@@ -76,11 +73,9 @@ def _open_key(key_file, out) -> tuple[bytes, dict]:  # the key, the content of t
 
 def _write_private(path, content):
     "Write JSON completely or not at all, readable by the owner only."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, new = tempfile.mkstemp(dir=path.parent)  # mkstemp: mode 0600
-    with os.fdopen(handle, 'w', encoding='utf-8') as f:
-        json.dump(content, f, indent=1, ensure_ascii=False)
-    os.replace(new, path)
+    with atomic_write(path) as new:
+        new.touch(mode=0o600)  # before there is anything to read
+        new.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding='utf-8')
 
 
 def _save_key(key_file, key, held, patients, vertebrae):
@@ -100,7 +95,7 @@ def _save_key(key_file, key, held, patients, vertebrae):
 class Survey:
     "What the headers of some files hold, before anything is written."
 
-    needles: set = field(default_factory=set)  # names and ids
+    identity: set = field(default_factory=set)  # names and ids
     problems: list = field(default_factory=list)  # (path, problem, way out)
     unclear: list = field(default_factory=list)  # images without `BurnedInAnnotation`
     makers: dict = field(default_factory=dict)  # word of maker or model -> its patients
@@ -122,7 +117,7 @@ def _header_problem(path, error) -> tuple:  # path, problem, way out
 
 def _add_header(survey, path, ds):
     "Add what one header holds: identity, maker, and whether text may be burned in."
-    survey.needles |= identifiers(ds)
+    survey.identity |= identifiers(ds)
     maker = f'{ds.get("Manufacturer", "")} {ds.get("ManufacturerModelName", "")}'
     for word in re.split(r'[\W_]+', _fold(maker)):
         survey.makers.setdefault(word, set()).add(str(ds.get('PatientID')))
@@ -185,36 +180,21 @@ def _pseudonyms(patients, key) -> dict:  # pseudonym -> the hospital's id
     return {pseudonym(p, key): p for p in patients}
 
 # %% ../nbs/20_deidentify.ipynb #c019
-@contextmanager
-def _scratch(out):
-    "A folder beside `out` that becomes `out` at the end, and nothing if anything fails."
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix='.deidentify-', dir=out.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _copy_files(folder, plan, key, keep_characteristics, needles, progress):
+def _copy_files(folder, plan, key, keep_characteristics, identity, progress):
     "Write every file of the plan into `folder` without identity, under its new name."
     for path, (name, patient) in tqdm(plan.items(), disable=not progress, desc='files'):
         (folder / name).parent.mkdir(exist_ok=True)
-        clean_file(path, folder / name, key, patient, keep_characteristics, needles)
+        clean_file(path, folder / name, key, patient, keep_characteristics, identity)
 
 
-def _search_copies(folder, plan, needles, progress):
+def _search_copies(folder, plan, identity, progress):
     "Search all that was written; raise `DeidentificationError` if a name or an id is found."
-    found = verify_deidentified(folder, needles, progress)
+    found = verify_deidentified(folder, identity, progress)
     if not len(found):
         return
     sources = {name: path for path, (name, _) in plan.items()}
     lines = [
-        f'  {f.file} (from {sources.get(f.file, "the manifest")}): {f.where} holds {f.needle}'
+        f'  {f.file} (from {sources.get(f.file, "the manifest")}): {f.where} holds {f.found}'
         for f in found.head(20).itertuples()
     ]
     summary = (
@@ -277,10 +257,10 @@ def deidentify_files(
     files = _files_of(source)
     survey = _survey_or_raise(files, progress)
     plan = _plan_files(files, key)
-    needles = IdentityStrings(survey.needles, {*ignore, *survey.harmless()})
-    with _scratch(target) as folder:
-        _copy_files(folder, plan, key, keep_characteristics, needles, progress)
-        _search_copies(folder, plan, needles, progress)
+    identity = IdentityStrings(survey.identity, {*ignore, *survey.harmless()})
+    with new_folder(target) as folder:
+        _copy_files(folder, plan, key, keep_characteristics, identity, progress)
+        _search_copies(folder, plan, identity, progress)
         _save_key(key_file, key, held, _pseudonyms((p for _, p in plan.values()), key), {})
     _warn_unclear([plan[p][0] for p in survey.unclear])
     copies = [(name, str(path)) for path, (name, _) in plan.items()]
@@ -381,7 +361,7 @@ class _Source:
     card: dict  # of cohort.yml
     plan: dict  # source -> (target, patient)
     survey: Survey
-    needles: IdentityStrings
+    identity: IdentityStrings
     lost: int  # paths of excluded rows that lead to no file
 
 
@@ -389,17 +369,17 @@ def _identity_of(table, survey, card, ignore) -> IdentityStrings:
     "The names and ids of a cohort, from headers and manifest."
     if card.get('synthetic'):  # nobody is called PHANTOM
         ignore = (*ignore, *re.split(r'[\W_]+', str(card.get('name', ''))))
-    values = [*survey.needles, *table.patient_id.dropna()]
+    values = [*survey.identity, *table.patient_id.dropna()]
     return IdentityStrings(values, {*ignore, *survey.harmless()})
 
 
-def _cells(table, columns, needles, source) -> list[dict]:
+def _cells(table, columns, identity, source) -> list[dict]:
     "A problem for each cell of free text with a name or an id in it."
     what = f'holds the name or id of a patient ({source})'
     way_out = 'reword it, or name the harmless word in `ignore`'
     problems = []
     for column in [c for c in columns if c in table]:
-        named = [pd.notna(v) and bool(needles.in_text(v)) for v in table[column]]
+        named = [pd.notna(v) and bool(identity.in_text(v)) for v in table[column]]
         problems += _rows(table, named, column, what, way_out)
     return problems
 
@@ -412,13 +392,13 @@ def _survey_problems(survey) -> list[dict]:
     ]
 
 
-def _text_problems(table, card, needles) -> list[dict]:
+def _text_problems(table, card, identity) -> list[dict]:
     "Names and ids in the free text of the manifest and of `cohort.yml`."
     replaced = ('vertebra_id', 'patient_id', 'image', 'mask')
     columns = [c for c in MANIFEST_SCHEMA.columns if c not in replaced]
     return [
-        *_cells(table, columns, needles, 'the manifest'),
-        *_cells(pd.DataFrame([card]), ('name', 'label'), needles, 'cohort.yml'),
+        *_cells(table, columns, identity, 'the manifest'),
+        *_cells(pd.DataFrame([card]), ('name', 'label'), identity, 'cohort.yml'),
     ]
 
 
@@ -430,12 +410,12 @@ def _prepare(manifest, key, allow_outside, ignore, progress) -> _Source:
     plan, shared = _plan_cohort(table, readings, key)
     survey = survey_files([p for p in plan if Path(p).is_file()], progress)
     card = _card_of(found.path)
-    needles = _identity_of(table, survey, card, ignore)
+    identity = _identity_of(table, survey, card, ignore)
     problems += [*no_numbers, *shared, *_survey_problems(survey)]
-    problems += _text_problems(table, card, needles)
+    problems += _text_problems(table, card, identity)
     if problems:
         raise CohortError(found.path, problem_table(problems))
-    return _Source(table, readings, card, plan, survey, needles, lost)
+    return _Source(table, readings, card, plan, survey, identity, lost)
 
 # %% ../nbs/20_deidentify.ipynb #c026
 def _renamed(rows, plan, vertebrae, key, columns):
@@ -554,13 +534,13 @@ def deidentify_cohort(
     """
     key, held = _open_key(key_file, out)
     source = _prepare(manifest, key, allow_outside, ignore, progress)
-    table, plan, needles = source.table, source.plan, source.needles
+    table, plan, identity = source.table, source.plan, source.identity
     vertebrae = _vertebrae(table.vertebra_id.dropna(), held)
     new, capped = _with_oldest(_renamed(table, plan, vertebrae, key, MANIFEST_SCHEMA.columns))
-    with _scratch(out) as folder:
-        _copy_files(folder, plan, key, keep_characteristics, needles, progress)
+    with new_folder(out) as folder:
+        _copy_files(folder, plan, key, keep_characteristics, identity, progress)
         _write_tables(folder, source, new, vertebrae, key)
-        _search_copies(folder, plan, needles, progress)
+        _search_copies(folder, plan, identity, progress)
         patients = _pseudonyms(table.patient_id.unique(), key)
         _save_key(key_file, key, held, patients, {v: k for k, v in vertebrae.items()})
     _warn_unclear([plan[p][0] for p in source.survey.unclear])

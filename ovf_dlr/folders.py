@@ -134,26 +134,26 @@ def _labels_in(mask) -> list:
     return labels
 
 
-def _row(radiograph, mask, label, name, patient_id):
-    "A row of a manifest, its center still missing."
+def _row(radiograph, mask, label, name, patient_id, center) -> dict:
+    "A row of a manifest."
     return dict(
         vertebra_id=name,
         patient_id=patient_id,
-        center=None,
+        center=center,
         image=radiograph,
         mask=mask,
         mask_label=label,
     )
 
 
-def _rows_of(radiograph, mask, mask_label, pattern) -> list[dict]:
+def _rows_of(radiograph, mask, mask_label, pattern, center) -> list[dict]:
     "The rows of one radiograph: one for `mask_label`, or one for each label of its mask."
     labels = [mask_label] if mask_label else _labels_in(mask)
     stem = radiograph_stem(radiograph.name)
     patient_id = _patient_in(stem, pattern)
     if len(labels) == 1:
-        return [_row(radiograph, mask, mask_label or None, stem, patient_id)]
-    return [_row(radiograph, mask, k, f'{stem}_{int(k)}', patient_id) for k in labels]
+        return [_row(radiograph, mask, mask_label or None, stem, patient_id, center)]
+    return [_row(radiograph, mask, k, f'{stem}_{int(k)}', patient_id, center) for k in labels]
 
 
 def radiograph_rows(
@@ -163,11 +163,11 @@ def radiograph_rows(
     center: str,  # the hospital they come from
     patient: str = '.+',  # regular expression that finds `patient_id` in a radiograph's name
 ) -> pd.DataFrame:  # columns of a manifest, paths absolute
-    "A row of a manifest for each outline. Raises `ValueError`."
+    "A row of a manifest for each outline. Raises `ValueError`, `FileNotFoundError`."
     rows = []
     for radiograph, drawn in pairs(image, mask):
-        rows += _rows_of(radiograph, drawn, mask_label, patient)
-    return pd.DataFrame(rows).assign(center=center)
+        rows += _rows_of(radiograph, drawn, mask_label, patient, center)
+    return pd.DataFrame(rows)
 
 # %% ../nbs/71_folders.ipynb #c015
 def _refuse_name(out):
@@ -192,7 +192,9 @@ def begin_manifest(
     center: str,  # the hospital they come from
     patient: str,  # regular expression that finds `patient_id` in a radiograph's name
 ) -> pd.DataFrame:  # its rows, paths relative to the folder of `out`
-    "Write the first manifest, the column `astlof` blank. Raises `ValueError`."
+    """Write the first manifest, the column `astlof` blank, and print a note where `outside`.
+
+    Raises `ValueError`, `FileNotFoundError`."""
     from ovf_dlr.files import atomic_write
 
     _refuse_name(out)

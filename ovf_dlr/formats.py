@@ -12,6 +12,7 @@ import struct
 import tempfile
 import warnings
 import zlib
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -350,14 +351,33 @@ def _refuse_truncated(ds, path):
         raise _truncated(path, f', {held} bytes of pixels instead of {needed}')
 
 
-def _clean_dicom(source, target, key, patient, keep_characteristics, needles):
+def _clean_dicom(source, target, key, patient, keep_characteristics, identity):
     "Write a DICOM file without identity."
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # pydicom's warnings quote values
         ds = pydicom.dcmread(source)
         _refuse_truncated(ds, source)
-        new = deidentify_dataset(ds, key, patient, keep_characteristics, needles, str(source))
+        new = deidentify_dataset(ds, key, patient, keep_characteristics, identity, str(source))
         new.save_as(target, enforce_file_format=True)
+
+
+@contextmanager
+def _broken_is_named(path):
+    "Errors of any parser become `DeidentificationError` with the name of the file; no value."
+    try:
+        yield
+    except DeidentificationError:
+        raise
+    except InvalidDicomError as e:
+        raise DeidentificationError(
+            f'{path}: not a DICOM file, in spite of its name; export it again'
+        ) from e
+    except Exception as e:  # its text and its traceback may quote values
+        if getattr(e, 'errno', None):  # of the disk, not of a parser
+            raise
+        raise DeidentificationError(
+            f'{path}: broken ({type(e).__name__} while it was read or written); export it again'
+        ) from None
 
 
 def clean_file(
@@ -366,7 +386,7 @@ def clean_file(
     key: bytes,  # see `new_key`
     patient: str | None = None,  # the hospital's id, for DICOM
     keep_characteristics: bool = False,  # sex and age may stay in a DICOM header
-    needles: IdentityStrings | None = None,  # names and ids to be kept out of DICOM labels
+    identity: IdentityStrings | None = None,  # names and ids to be kept out of DICOM labels
 ):
     """Write `source` without identity; pixels are not altered (DICOM PS3.15 Annex E for DICOM).
 
@@ -374,23 +394,11 @@ def clean_file(
     `OSError` where it cannot be read or written.
     """
     clean = _CLEANERS.get(_suffix(source))
-    try:
+    with _broken_is_named(source):
         if clean:
             Path(target).write_bytes(clean(Path(source).read_bytes(), source))
         else:
-            _clean_dicom(source, target, key, patient, keep_characteristics, needles)
-    except DeidentificationError:
-        raise
-    except InvalidDicomError as e:
-        raise DeidentificationError(
-            f'{source}: not a DICOM file, in spite of its name; export it again'
-        ) from e
-    except Exception as e:  # of any parser; its text and its traceback may quote values
-        if getattr(e, 'errno', None):  # of the disk, not of a parser
-            raise
-        raise DeidentificationError(
-            f'{source}: broken ({type(e).__name__} while it was read or written); export it again'
-        ) from None
+            _clean_dicom(source, target, key, patient, keep_characteristics, identity)
 
 # %% ../nbs/19_formats.ipynb #c024
 _TEXT_VRS = ('PN', 'LO', 'SH', 'ST', 'LT', 'UT', 'UC', 'AE', 'CS', 'UR')
@@ -405,14 +413,14 @@ class _Parts(NamedTuple):
     pixels: bytes = b''
 
 
-def _flat(data) -> bytes:
-    "A DICOM file as it is, but written flat where its dataset is deflated, to see its bytes."
+def _flat(data) -> tuple[Dataset, bytes]:
+    "A DICOM file, read, and its bytes; written flat where it is deflated, to see its bytes."
     ds = pydicom.dcmread(BytesIO(data))
     if ds.file_meta.get('TransferSyntaxUID') != DeflatedExplicitVRLittleEndian:
-        return data
+        return ds, data
     flat, ds.file_meta.TransferSyntaxUID = BytesIO(), ExplicitVRLittleEndian
     ds.save_as(flat, enforce_file_format=True)
-    return flat.getvalue()
+    return pydicom.dcmread(BytesIO(flat.getvalue())), flat.getvalue()
 
 
 def _texts(ds) -> dict[str, str]:  # keyword -> value
@@ -426,8 +434,7 @@ def _texts(ds) -> dict[str, str]:  # keyword -> value
 
 def _parts_of_dicom(data) -> _Parts:
     "Text by attribute, and the bytes of header and pixels of a DICOM file."
-    data = _flat(data)
-    ds = pydicom.dcmread(BytesIO(data))
+    ds, data = _flat(data)
     raw = ds.get_item('PixelData') if 'PixelData' in ds else None
     pixels, at = (bytes(raw.value or b''), raw.value_tell) if raw is not None else (b'', len(data))
     header, texts = data[:at] + data[at + len(pixels) :], _texts(ds)
@@ -439,7 +446,7 @@ def _parts_of_dicom(data) -> _Parts:
 
 def _parts_of_nifti(data, path) -> _Parts:
     "The text fields of a NIfTI file; the gzip header and all around the voxels; the voxels."
-    plain = gzip.decompress(data) if data[:2] == b'\x1f\x8b' else data
+    plain = _unpacked(data, path)
     layout, start, stop = _nifti_parts(plain, path)
     text = ' '.join(plain[a:b].decode('latin-1') for a, b in layout['text'])
     around = data[:256] + plain[:start] + plain[stop:]
@@ -515,24 +522,26 @@ def _file_findings(target, strings, progress) -> list[tuple]:  # (file, where, s
     for path in tqdm(files, disable=not progress, desc='search'):
         name = path.relative_to(target).as_posix() if target.is_dir() else path.name
         found += [(name, 'file name', hit) for hit in strings.in_text(name)]
-        found += [(name, *f) for f in _findings(_parts(path), strings)]
+        with _broken_is_named(path):
+            parts = _parts(path)
+        found += [(name, *f) for f in _findings(parts, strings)]
     return found
 
 
 def verify_deidentified(
     target,  # a folder, a file or a dataset
-    needles,  # names and ids that must not be in it, or `IdentityStrings`
+    identity,  # names and ids that must not be in it, or `IdentityStrings`
     progress: bool = False,  # show a bar, one step per file
-) -> pd.DataFrame:  # file, where, needle (its first letter and length); empty if nothing was found
+) -> pd.DataFrame:  # file, where, found (first letter and length); empty if nothing was found
     """Search file names, text fields and every byte for names and ids, in gzip and deflate too.
 
-    Raises `DeidentificationError` for a picture or mask that is broken, `OSError` for a file that
-    cannot be opened.
+    Raises `DeidentificationError` for a file that is broken, `OSError` for one that cannot be
+    opened.
     """
-    strings = needles if isinstance(needles, IdentityStrings) else IdentityStrings(needles)
+    strings = identity if isinstance(identity, IdentityStrings) else IdentityStrings(identity)
     if isinstance(target, Dataset):
         found = _dataset_findings(target, strings)
     else:
         found = _file_findings(Path(target), strings, progress)
     rows = [(file, where, _abbreviated(hit)) for file, where, hit in found]
-    return pd.DataFrame(rows, columns=['file', 'where', 'needle'])
+    return pd.DataFrame(rows, columns=['file', 'where', 'found'])

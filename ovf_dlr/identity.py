@@ -469,7 +469,7 @@ def deidentify_dataset(
     key: bytes,  # see `new_key`; the same for all files of a cohort
     patient: str | None = None,  # the hospital's id; by default `PatientID`, else the study
     keep_characteristics: bool = False,  # keep sex, age (90 or older as 90), size, weight
-    needles: IdentityStrings | None = None,  # more names and ids to be kept out of labels
+    identity: IdentityStrings | None = None,  # more names and ids to be kept out of labels
     name: str | None = None,  # for the error message
 ) -> Dataset:  # a new dataset, with file meta information
     """De-identify by the Basic Application Level Confidentiality Profile (DICOM PS3.15 Annex E).
@@ -482,9 +482,9 @@ def deidentify_dataset(
     _refuse(ds, name)
     _refuse_incomplete(ds, name)
     patient = patient or ds.get('PatientID') or ds.get('StudyInstanceUID')
-    own = IdentityStrings([*identifiers(ds), str(patient)], needles.ignored if needles else ())
+    own = IdentityStrings([*identifiers(ds), str(patient)], identity.ignored if identity else ())
     new, traits = deepcopy(ds), _traits(ds) if keep_characteristics else {}
-    _clean(new, key, lambda text: own.in_text(text) or needles and needles.in_text(text))
+    _clean(new, key, lambda text: own.in_text(text) or identity and identity.in_text(text))
     _sign(new, pseudonym(patient, key), traits)
     _write_file_meta(new, ds.file_meta.TransferSyntaxUID)
     return new

@@ -91,9 +91,8 @@ def _network_notes(study) -> list[str]:
 
 def _warnings(study) -> list[str]:
     "What the stages warned of."
-    titles = {name: stage.title for name, stage in type(study).stages().items()}
     return [
-        f'{titles[name]}: {text}'
+        f'{type(part).stages()[name].title}: {text}'
         for part in _parts(study)
         for name, texts in part.warned.items()
         for text in texts
@@ -131,7 +130,7 @@ def provenance(study: Study) -> dict:
         backbone=asdict(study.backbone),
         cohort=dict(
             name=cohort.name,
-            digest=cohort.digest,
+            digest=study.key('cohort'),
             vertebrae=len(cohort),
             label=cohort.label,
             synthetic=cohort.synthetic,

@@ -156,7 +156,7 @@ def _other_radiographs(study) -> bool:
     path = study.folder / 'manifest.json'
     if not path.is_file():
         return False
-    return json.loads(path.read_text(encoding='utf-8'))['cohort']['digest'] != study.cohort.digest
+    return json.loads(path.read_text(encoding='utf-8'))['cohort']['digest'] != study.key('cohort')
 
 # %% ../nbs/70_running.ipynb #c018
 def _others_in(out) -> list[str]:
@@ -281,8 +281,6 @@ def _check_inputs(shared, studies, client):
 def _begin(settings, out, n_jobs, client, held) -> list:  # a study of each backbone
     """Refuse what can be refused, then compute what all backbones share. `held` keeps the folder's
     lock. Raises `ValueError`."""
-    from ovf_dlr.study import Study
-
     shared = _open_study(settings, out, n_jobs, client=client)
     _announce(settings, shared.cohort)
     _refuse_other(settings, out)
@@ -290,25 +288,42 @@ def _begin(settings, out, n_jobs, client, held) -> list:  # a study of each back
     _check_inputs(shared, studies, client)
     held.enter_context(_alone(out))
     _write_settings(settings, out)
-    _compute(shared, [n for n in Study.stages() if not Study.depends_on_backbone(n)])
+    _compute_shared(shared)
     return studies
+
+
+def _compute_shared(study):
+    "Compute what all backbones share; of a second view, what opens radiographs."
+    from ovf_dlr.study import Study
+
+    names = [n for n in Study.stages() if not Study.depends_on_backbone(n)]
+    _compute(study, names)
+    if study.second:
+        _compute(study.second, [n for n in names if Study.stages()[n].opens_radiographs])
+
+
+def _compute_backbone(study):
+    "Compute the stages of one backbone; of a second view, those of its network."
+    from ovf_dlr.study import Study, network_stages
+
+    _compute(study, filter(Study.depends_on_backbone, Study.stages()))
+    if study.second:
+        _compute(study.second, network_stages())
 
 
 def _finish(study):
     "Compute the stages of one backbone, and write its model and tables."
     from ovf_dlr.reporting import write_artefacts
-    from ovf_dlr.study import Study
 
-    _compute(study, filter(Study.depends_on_backbone, Study.stages()))
+    _compute_backbone(study)
     write_artefacts(study)
 
 
-def _compare(settings, out, n_jobs):
+def _compare(both):
     "Compute what takes two backbones."
-    from ovf_dlr.study import Comparison, Study
+    from ovf_dlr.study import Study
 
-    both = Comparison(settings, None, out, n_jobs, listen=_listener('comparison'))
-    _compute(both, Comparison.stages().keys() - Study.stages().keys())
+    _compute(both, [n for n in type(both).stages() if n not in Study.stages()])
 
 
 def run_study(
@@ -321,6 +336,7 @@ def run_study(
     "Run the study of every backbone. Raises `ValueError` before anything is written, if it can."
     from ovf_dlr.files import data_folder
     from ovf_dlr.gallery import write_index
+    from ovf_dlr.study import Comparison
 
     os.environ['OVF_DLR_DATA'] = str(data_folder())  # the reports' kernels run in another folder
     with ExitStack() as held:
@@ -331,7 +347,7 @@ def run_study(
         for study in studies:
             _finish(study)
         if len(studies) > 1:
-            _compare(settings, out, n_jobs)
+            _compare(Comparison.of(studies, _listener('comparison')))
         if reports:
             _forget_drawn(settings, out)
             _reports(settings, out, studies[0].n_jobs)

@@ -6,7 +6,7 @@
 __all__ = ['PROTOCOLS', 'RANDOM_BACKBONES', 'SECOND_FOLDER', 'PARTS', 'TRAINING', 'TRAINING_ROWS', 'CHOICES', 'CohortSettings',
            'ReadingRules', 'ProtocolSettings', 'RadiomicsSettings', 'RepeatabilityRules', 'PerturbationRules',
            'SelectionRules', 'StabilitySettings', 'CropRules', 'NetworkSettings', 'FoldSettings', 'TuningSettings',
-           'training_settings', 'Settings', 'settings_table', 'read_settings', 'plain_settings']
+           'training_settings', 'fine_tuning', 'Settings', 'settings_table', 'read_settings', 'plain_settings']
 
 # %% ../nbs/47_settings.ipynb #c003
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -181,6 +181,18 @@ def training_settings(
     return options
 
 
+def fine_tuning(rules: NetworkSettings) -> Training:
+    "How the networks of a run are fine-tuned. Raises `ValueError`."
+    return Training(
+        epochs=rules.epochs,
+        batch_size=rules.batch_size,
+        lr=rules.learning_rate,
+        lr_backbone=rules.learning_rate_backbone,
+        threads=rules.threads,
+        **rules.training,
+    )
+
+
 class _Options(Training):
     "Options alone, whose values are checked but not compared with each other."
 
@@ -199,7 +211,7 @@ TRAINING_ROWS = dict(
 
 @dataclass(frozen=True)
 class Settings(*reversed(PARTS)):
-    "Everything that a run can be given. Raises `ValueError` for a value that cannot be meant."
+    "Everything that a run can be given. Raises `ValueError` for an invalid value."
 
     def __post_init__(self):
         for name in ('backbones', 'classifiers'):
@@ -217,17 +229,6 @@ class Settings(*reversed(PARTS)):
     ):  # an instance of it
         "The settings of one step."
         return kind(**{f.name: getattr(self, f.name) for f in fields(kind)})
-
-    def fine_tuning(self) -> Training:
-        "How the networks of the run are fine-tuned."
-        return Training(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.learning_rate,
-            lr_backbone=self.learning_rate_backbone,
-            threads=self.threads,
-            **self.training,
-        )
 
     @property
     def training_rows(self) -> str:
@@ -248,7 +249,7 @@ def _check_weights(settings):
 def _check_training(settings):
     "Raise `ValueError` for options of fine-tuning that contradict each other or the backbones."
     try:
-        settings.fine_tuning()
+        fine_tuning(settings.part(NetworkSettings))
     except ValueError as error:
         raise ValueError(f'training: {error}') from error
     untrained = [b for b in settings.backbones if b.split(':')[0] in RANDOM_BACKBONES]

@@ -1,11 +1,15 @@
 "Fixtures for every test: where the shared material lies, and one small run of the whole study."
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import SimpleITK as sitk
 from filelock import FileLock
 from typer.testing import CliRunner
 
@@ -37,11 +41,34 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope='session')
 def shared() -> Path:
-    "Real images and R results, never in the repository; tests that need them skip elsewhere."
+    """Real images and R results, never in the repository; tests that need them skip elsewhere.
+
+    Where OVF_DLR_REQUIRE_SHARED is set they fail instead."""
     folder = Path(os.environ.get('OVF_DLR_SHARED', ROOT.parent / 'shared'))
     if not (folder / 'reference').is_dir():
-        pytest.skip(f'no shared material in {folder}; point OVF_DLR_SHARED at it')
+        end = pytest.fail if os.environ.get('OVF_DLR_REQUIRE_SHARED') else pytest.skip
+        end(f'no shared material in {folder}; point OVF_DLR_SHARED at it')
     return folder
+
+
+def from_r(shared, name) -> tuple[pd.DataFrame, dict]:
+    "Input table and expected values of a case that R has computed."
+    folder = shared / 'reference' / name
+    table = pd.read_csv(folder / 'input.csv', float_precision='round_trip')
+    return table, json.loads((folder / 'expected.json').read_text())
+
+
+def public_bodies(shared, name='manifest', **how) -> pd.DataFrame:
+    "The 456 bodies of the public cohort, or its `readings`, with full paths."
+    folder = shared / 'data' / 'spine_mr'
+    table = pd.read_csv(folder / f'{name}.csv', **how)
+    paths = table[[c for c in ('image', 'mask') if c in table]]
+    return table.assign(**paths.map(lambda path: str(folder / path)))
+
+
+def labels_of(path) -> np.ndarray:
+    "The labels of a mask, (rows, columns), by SimpleITK alone."
+    return np.squeeze(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
 
 
 def command(data: Path, *arguments, check=True, **kw) -> subprocess.CompletedProcess:
@@ -57,14 +84,16 @@ def command(data: Path, *arguments, check=True, **kw) -> subprocess.CompletedPro
     return done
 
 
-def ask(*arguments, refused=False, **options) -> str:
-    """What `ovf-dlr` prints, called in this process: ten starts of Python would take longer.
+def flags(**options) -> list:
+    "`--allow-outside --out path` of `allow_outside=True, out=path`."
+    found = [('--' + name.replace('_', '-'), value) for name, value in options.items()]
+    return [part for name, value in found for part in ((name,) if value is True else (name, value))]
 
-    `allow_outside=True` is the flag `--allow-outside`, `out=path` is `--out path`."""
-    for name, value in options.items():
-        option = '--' + name.replace('_', '-')
-        arguments += (option,) if value is True else (option, value)
-    done = CliRunner().invoke(app, [str(a) for a in arguments], env={'COLUMNS': '200'})
+
+def ask(*arguments, refused=False, **options) -> str:
+    "What `ovf-dlr` prints, called in this process: ten starts of Python would take longer."
+    arguments = [str(a) for a in (*arguments, *flags(**options))]
+    done = CliRunner().invoke(app, arguments, env={'COLUMNS': '200'})
     assert done.exit_code == (2 if refused else 0), (done.output, done.exception)
     return done.output
 

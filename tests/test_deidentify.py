@@ -5,10 +5,13 @@ Here is what a notebook cannot hold: real encodings, SEG objects, a validator, a
 
 import gzip
 import json
+import os
 import re
 import shutil
 import subprocess
 import warnings
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import highdicom as hd
@@ -18,6 +21,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from PIL import Image, PngImagePlugin
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import (
@@ -33,7 +37,8 @@ import ovf_dlr.deidentify as module
 from ovf_dlr.acquisition import acquisition_table
 from ovf_dlr.cohort import read_manifest
 from ovf_dlr.deidentify import deidentify_cohort, deidentify_files
-from ovf_dlr.formats import verify_deidentified
+from ovf_dlr.files import SCRATCH, remove_scratch
+from ovf_dlr.formats import clean_file, verify_deidentified
 from ovf_dlr.identity import (
     BurnedInWarning,
     DeidentificationError,
@@ -551,21 +556,103 @@ def test_radiographs_of_other_makers_survive():
     assert seen > 30
 
 
+CUT_SHORT = {'CT_small.dcm': 'breaks off', 'JPEG2000.dcm': 'holds no pixels'}
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', CUT_SHORT)
+def test_a_dicom_file_cut_short_is_refused(name, tmp_path):
+    "At every length that lacks a part of the pixels: an error that names the file, no copy."
+    data, messages = Path(get_testdata_file(name)).read_bytes(), []
+    pixels = pydicom.dcmread(BytesIO(data)).PixelData
+    cut, copy = tmp_path / 'cut.dcm', tmp_path / 'copy.dcm'
+    lengths = {*range(0, 1200, 20), *range(0, len(data), len(data) // 60), len(data) - 1}
+    for length in sorted(lengths):
+        cut.write_bytes(data[:length])
+        with suppress(DeidentificationError):  # and nothing else
+            verify_deidentified(cut, ['Harrowgate'])
+        try:
+            clean_file(cut, copy, bytes(32))
+        except DeidentificationError as e:
+            assert str(e).startswith(f'{cut}: ') and names_in(tmp_path) == {'cut.dcm'}, length
+            messages.append(str(e))
+        else:  # what is missing stood behind the pixels
+            assert pydicom.dcmread(copy).PixelData == pixels, length
+            copy.unlink()
+    assert len(messages) >= len(lengths) - 2
+    assert any(CUT_SHORT[name] in message for message in messages)
+
+
+def test_pixels_in_floating_point_are_no_missing_pixels(tmp_path):
+    "A parametric map has `FloatPixelData` instead of `PixelData`."
+    ds = pydicom.dcmread(get_testdata_file('CT_small.dcm'))
+    for keyword in ('PixelData', 'BitsStored', 'HighBit', 'PixelRepresentation'):
+        delattr(ds, keyword)
+    pixels = np.linspace(0, 1, ds.Rows * ds.Columns, dtype='<f4').tobytes()
+    ds.BitsAllocated, ds.FloatPixelData = 32, pixels
+    ds.save_as(tmp_path / 'map.dcm', enforce_file_format=True)
+    clean_file(tmp_path / 'map.dcm', tmp_path / 'copy.dcm', bytes(32))
+    copy = pydicom.dcmread(tmp_path / 'copy.dcm')
+    assert copy.FloatPixelData == pixels and copy.PatientID != ds.PatientID
+
+
+def test_a_broken_mask_is_named_by_the_search(tmp_path):
+    "A gzipped mask that ends early, at any length."
+    nifti(tmp_path / 'mask.nii.gz', 'MRN-778812')
+    data = (tmp_path / 'mask.nii.gz').read_bytes()
+    for length in range(2, len(data), 7):
+        (tmp_path / 'mask.nii.gz').write_bytes(data[:length])
+        with pytest.raises(DeidentificationError, match='mask.nii.gz: the file breaks off'):
+            verify_deidentified(tmp_path / 'mask.nii.gz', ['Harrowgate'])
+
+
+def test_the_search_reads_a_dicom_file_once(tmp_path, monkeypatch):
+    "A radiograph of a thousand is not decoded twice."
+    real, reads = pydicom.dcmread, []
+    radiograph('MRN-778812').save_as(tmp_path / 'a.dcm', enforce_file_format=True)
+    monkeypatch.setattr(pydicom, 'dcmread', lambda *a, **k: reads.append(a) or real(*a, **k))
+    assert set(verify_deidentified(tmp_path, ['Harrowgate'])) == {'file', 'where', 'found'}
+    assert len(reads) == 1
+
+
 def test_nothing_is_left_of_a_failure(hospital, tmp_path, monkeypatch):
-    "A disk that is full at the third file leaves neither a folder nor a key."
-    real, calls = module.clean_file, []
+    "A disk that is full at the third file leaves nothing; a kill leaves what can be found."
+    real, calls, work = module.clean_file, [], tmp_path / 'work'
 
     def fail_at_third(*a, **k):
-        "Clean two files, then fail."
+        "Clean two files, then fail, and keep what a kill at this moment would have left."
         calls.append(a)
         if len(calls) == 3:
+            shutil.copytree(work, tmp_path / 'killed')
             raise OSError('No space left on device')
         real(*a, **k)
 
     monkeypatch.setattr(module, 'clean_file', fail_at_third)
     with pytest.raises(OSError, match='No space'):
-        deidentify_cohort(hospital / 'manifest.csv', tmp_path / 'out', tmp_path / 'key.json')
-    assert not list(tmp_path.iterdir())
+        deidentify_cohort(hospital / 'manifest.csv', work / 'out', work / 'key.json')
+    assert not list(work.iterdir())
+    (left,) = (tmp_path / 'killed').iterdir()
+    assert left.name.startswith(SCRATCH) and sum(p.is_file() for p in left.rglob('*')) == 2
+    remove_scratch(tmp_path / 'killed')
+    assert not list((tmp_path / 'killed').iterdir())
+
+
+def test_no_second_file_holds_the_secret(tmp_path, monkeypatch):
+    "A key file that cannot be written or renamed leaves the old one, and nothing beside it."
+    radiograph('MRN-778812').save_as(tmp_path / 'a.dcm', enforce_file_format=True)
+    deidentify_files(tmp_path / 'a.dcm', tmp_path / 'out', tmp_path / 'key.json')
+    before = (tmp_path / 'key.json').read_bytes()
+
+    def fail(*_, **__):
+        "A disk that is full."
+        raise OSError('No space left on device')
+
+    for place in ((module.json, 'dumps'), (os, 'replace')):
+        with monkeypatch.context() as broken, pytest.raises(OSError, match='No space'):
+            broken.setattr(*place, fail)
+            deidentify_files(tmp_path / 'a.dcm', tmp_path / 'out2', tmp_path / 'key.json')
+        assert {p.name for p in tmp_path.iterdir()} == {'a.dcm', 'out', 'key.json'}
+        assert (tmp_path / 'key.json').read_bytes() == before
 
 
 def test_the_search_finds_a_leak(hospital, tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """Evaluation against independent code.
 
-Pairwise comparison, statsmodels' sandwich, scikit-learn, and dcurves where it is installed.
+Pairwise comparison, statsmodels' sandwich and scikit-learn.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.stats import norm, t
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ovf_dlr.auc import bootstrap_auc, delong, delong_test, newcombe, patient_draws, weighted_auc
-from ovf_dlr.calibration import calibration, decision_curve
+from ovf_dlr.calibration import calibration
 from ovf_dlr.evaluation import design_effect, overall, weighted_precision
 
 
@@ -163,22 +163,3 @@ def test_sandwich_by_patient(seed):
     assert np.ptp(found.slope_interval) != pytest.approx(
         np.ptp(calibration(y, p).slope_interval), rel=1e-3
     )
-
-
-def test_net_benefit_as_dcurves():
-    "Net benefit of a model and of treating everyone, against dcurves."
-    dcurves = pytest.importorskip(
-        'dcurves',
-        reason='dcurves holds pandas below 3 and so is no part of this environment; '
-        'reference/decision_curve has its numbers',
-    )
-    rng = np.random.default_rng(0)
-    p = rng.random(300).round(2)
-    y = rng.random(300) < p
-    t = np.linspace(0.01, 0.99, 99)
-    theirs = dcurves.dca(
-        data=pd.DataFrame(dict(y=y.astype(int), p=p)), outcome='y', modelnames=['p'], thresholds=t
-    ).pivot(index='threshold', columns='model', values='net_benefit')
-    ours = decision_curve(y, p, t)
-    np.testing.assert_allclose(ours['model'], theirs['p'], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(ours['treat_all'], theirs['all'], rtol=0, atol=1e-12)

@@ -4,11 +4,10 @@ DeLong (pROC), three-class summaries, thresholds (pROC::coords), calibration (rm
 benefit.
 """
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import from_r
 
 from ovf_dlr.auc import delong, delong_test, macro_auc, micro_auc, placements
 from ovf_dlr.calibration import brier, calibration, decision_curve
@@ -27,14 +26,6 @@ def number(value):
     return float(value.replace('NA', 'nan')) if isinstance(value, str) else value
 
 
-def case(shared, name):
-    "Input table and expected values of a reference case."
-    folder = shared / 'reference' / name
-    return pd.read_csv(folder / 'input.csv', float_precision='round_trip'), json.loads(
-        (folder / 'expected.json').read_text()
-    )
-
-
 def close(ours, theirs, tol=1e-12):
     "Equal within an absolute tolerance."
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tol)
@@ -46,7 +37,7 @@ def close(ours, theirs, tol=1e-12):
 @pytest.mark.parametrize('which', ['a', 'b'])
 def test_delong(shared, name, which):
     "AUC, variance, interval and placements of one model."
-    data, expected = case(shared, name)
+    data, expected = from_r(shared, name)
     found, theirs = delong(data['y'], data[f'pred_{which}']), expected[which]
     close([found.auc, found.se**2, found.se], [theirs['auc'], theirs['var'], theirs['se']])
     close([found.lower, found.upper], theirs['ci95'])
@@ -60,7 +51,7 @@ def test_delong(shared, name, which):
 )
 def test_delong_paired(shared, name):
     "Difference, z, p and covariance of two models."
-    data, expected = case(shared, name)
+    data, expected = from_r(shared, name)
     found, theirs = delong_test(data['y'], data['pred_a'], data['pred_b']), expected['paired_test']
     close([found.difference, found.z], [theirs['diff_a_minus_b'], theirs['statistic_z']])
     np.testing.assert_allclose(found.p, theirs['p_value'], rtol=1e-10)
@@ -71,7 +62,7 @@ def test_delong_paired(shared, name):
 
 def test_row_order_and_singleton_patients_change_nothing(shared):
     "Shuffled rows, and every row a patient of its own."
-    data, expected = case(shared, 'delong_ties')
+    data, expected = from_r(shared, 'delong_ties')
     mixed = data.sample(frac=1, random_state=0)
     found = delong_test(mixed['y'], mixed['pred_a'], mixed['pred_b'], patient_id=mixed.index)
     close(found.z, expected['paired_test']['statistic_z'])
@@ -80,7 +71,7 @@ def test_row_order_and_singleton_patients_change_nothing(shared):
 @pytest.fixture
 def three(shared):
     "Classes, probabilities and expected values of the case of 75 rows."
-    data, expected = case(shared, 'multiclass_75')
+    data, expected = from_r(shared, 'multiclass_75')
     classes = expected['classes']
     return (
         data['y'].map(classes.index).to_numpy(),
@@ -128,7 +119,7 @@ def test_multiclass_decisions(three):
 
 def test_thresholds(shared):
     "Every threshold of pROC, and the best one."
-    data, expected = case(shared, 'threshold_metrics')
+    data, expected = from_r(shared, 'threshold_metrics')
     y, p = data['y'].to_numpy(), data['p'].to_numpy()
     theirs = pd.DataFrame(expected['all']).map(number)
     ours = roc_points(y, p)
@@ -152,7 +143,7 @@ def test_thresholds(shared):
 
 def test_wilson_covers_less_than_exact(shared):
     "Wilson's interval within the exact one."
-    data, expected = case(shared, 'threshold_metrics')
+    data, expected = from_r(shared, 'threshold_metrics')
     found = proportion((data['p'] >= 0.5) == (data['y'] == 1))
     lower, upper = expected['binom_exact_accuracy_at_half']
     assert lower < found.lower < found.value < found.upper < upper
@@ -164,7 +155,7 @@ def test_wilson_covers_less_than_exact(shared):
 )
 def test_calibration(shared, by, bins, ece):
     "Slope, intercept, Brier score, calibration error and curve."
-    data, expected = case(shared, 'calibration')
+    data, expected = from_r(shared, 'calibration')
     found = calibration(data['y'], data['p'], by=by)
     close([found.slope, *found.slope_interval], [expected['slope'], *expected['slope_ci95']], 1e-9)
     close(found.intercept, expected['intercept_in_the_large'], 1e-9)
@@ -183,7 +174,7 @@ def test_calibration(shared, by, bins, ece):
 
 def test_net_benefit(shared):
     "Net benefit of two models and of treating everyone."
-    data, expected = case(shared, 'decision_curve')
+    data, expected = from_r(shared, 'decision_curve')
     for which in 'ab':
         found = decision_curve(data['y'], data[f'p_{which}'], expected['threshold'])
         close(found['model'], expected[f'model_{which}'])

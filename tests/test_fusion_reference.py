@@ -1,27 +1,17 @@
 "Fusion against R: Spearman correlations (stats::cor), LASSO and its cross-validation (glmnet)."
 
-import json
-
 import numpy as np
-import pandas as pd
 import pytest
+from conftest import from_r
 
 from ovf_dlr.fusion import spearman
 from ovf_dlr.lasso import CrossValidation, cross_validate_lasso, lasso_coefficients, penalties
 
 
-def case(shared, name):
-    "Input table and expected values of a reference case."
-    folder = shared / 'reference' / name
-    return pd.read_csv(folder / 'input.csv', float_precision='round_trip'), json.loads(
-        (folder / 'expected.json').read_text()
-    )
-
-
 @pytest.fixture(scope='module')
 def lasso(shared):
     "Table, features, outcome and expected values of the Gaussian case."
-    data, expected = case(shared, 'lasso_gaussian')
+    data, expected = from_r(shared, 'lasso_gaussian')
     return data, data[expected['features']].to_numpy(), data['y'].to_numpy(), expected
 
 
@@ -33,7 +23,7 @@ def splits(fold):
 
 def test_spearman(shared):
     "All coefficients, with ties and a constant column."
-    data, expected = case(shared, 'spearman')
+    data, expected = from_r(shared, 'spearman')
     rho = np.array(
         [[np.nan if v == 'NA' else v for v in row] for row in expected['rho']], dtype=float
     )

@@ -99,7 +99,7 @@ ROWS = (  # fitted on all rows instead of the training rows, or on a fold's held
     Guard(
         'ComBat of the study',
         'study',
-        "fit_combat(self.radiomics, v.center, v.index[v.split == 'train'])",
+        'fit_combat(self.radiomics, v.center, training_rows(v).index)',
         'fit_combat(self.radiomics, v.center, v.index)',
         NO_LEAK,
         run=True,
@@ -143,8 +143,8 @@ ROWS = (  # fitted on all rows instead of the training rows, or on a fold's held
     Guard(
         'LASSO of the study',
         'study',
-        "fit_selection(v[v.split == 'train'], radiomics, self.embeddings, plan)",
-        'fit_selection(v, radiomics, self.embeddings, plan)',
+        'rows = training_rows(self.cohort.vertebrae)',
+        'rows = self.cohort.vertebrae',
         NO_LEAK,
         run=True,
     ),
@@ -166,9 +166,10 @@ ROWS = (  # fitted on all rows instead of the training rows, or on a fold's held
     Guard(
         'grid search',
         'study',
-        """        v = v[v.split == 'train']
+        """v = training_rows(self.cohort.vertebrae)
         X, classes""",
-        '        X, classes',
+        """v = self.cohort.vertebrae
+        X, classes""",
         NO_LEAK,
         run=True,
     ),
@@ -191,7 +192,7 @@ ROWS = (  # fitted on all rows instead of the training rows, or on a fold's held
     Guard(
         'background of the SHAP values',
         'study',
-        """training = self.cohort.vertebrae.index[self.cohort.vertebrae.split == 'train']
+        """training = training_rows(self.cohort.vertebrae).index
         estimator""",
         """training = self.cohort.vertebrae.index
         estimator""",

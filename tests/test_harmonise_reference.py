@@ -1,11 +1,11 @@
 "ComBat against R's sva and Fortin's reference outputs, and on real tables from three centers."
 
-import json
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import from_r
 
 from ovf_dlr.harmonise import ComBat, SmallCenterWarning, center_share
 
@@ -13,14 +13,13 @@ from ovf_dlr.harmonise import ComBat, SmallCenterWarning, center_share
 @pytest.fixture(scope='module')
 def two_batches(shared):
     "21 samples, 6 features, so that the priors matter; what R's sva makes of them."
-    folder = shared / 'reference' / 'combat_two_batches'
-    table = pd.read_csv(folder / 'input.csv', index_col='sample', float_precision='round_trip')
-    expected = json.loads((folder / 'expected.json').read_text())['variants']
+    table, expected = from_r(shared, 'combat_two_batches')
+    table = table.set_index('sample')
     return (
         table.filter(regex='^f'),
         table['batch'],
         table['age'],
-        {name: np.array(v['data']) for name, v in expected.items()},
+        {name: np.array(v['data']) for name, v in expected['variants'].items()},
     )
 
 

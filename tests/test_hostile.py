@@ -14,14 +14,14 @@ from shutil import copytree
 import hostile
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, ask
 from hostile import CATALOGUE, HARMLESS
-from typer.testing import CliRunner
 
 from ovf_dlr.cohort import read_cohort, read_manifest
 from ovf_dlr.manifest import CohortError
 
 PAGE = ROOT / 'nbs/tutorials/messages.ipynb'
+BY_NAME = {case.name: case for case in CATALOGUE}
 
 
 @pytest.fixture(scope='session')
@@ -97,18 +97,16 @@ def test_odd_and_harmless_input_is_read(spoil, copy):
 
 def test_all_problems_are_reported_at_once(copy):
     together = [
-        c
-        for c in CATALOGUE
-        if c.name
-        in (
+        BY_NAME[name]
+        for name in (
             'age_of_172',
-            'label_not_given',
+            'missing_without_a_near_name',
+            'spacing_150',
             'cut_nifti_gz',
+            'label_not_given',
+            'misspelt_column',
             'third_reader',
             'unknown_setting',
-            'missing_without_a_near_name',
-            'misspelt_column',
-            'spacing_150',
         )
     ]
     for case in together:
@@ -165,58 +163,25 @@ def flat(text) -> str:
 def test_check_and_run_refuse_with_status_2_and_write_nothing(
     name, copy, data, tmp_path, monkeypatch
 ):
-    from ovf_dlr.cli import app
-
     monkeypatch.setenv('OVF_DLR_DATA', str(data))  # its cache is what a run may write
-    case = next(c for c in CATALOGUE if c.name == name)
+    case = BY_NAME[name]
     case.spoil(copy)
     before = snapshot(copy)
-    check = CliRunner().invoke(app, ['check', '--manifest', str(copy), '--n-jobs', '1'])
-    assert check.exit_code == 2 and 'Stopped:' in check.output and 'Traceback' not in check.output
+    given = dict(manifest=copy, n_jobs=1, refused=True)
+    check = ask('check', **given)
+    assert 'Stopped:' in check and 'Traceback' not in check
     # a table may break a message into lines
-    assert all(word in flat(check.output) for word in case.words.split())
-    run = CliRunner().invoke(
-        app,
-        [
-            'run',
-            '--params',
-            'smoke',
-            '--manifest',
-            str(copy),
-            '--out',
-            str(tmp_path / 'results'),
-            '--n-jobs',
-            '1',
-            '--no-reports',
-        ],
-    )
-    assert run.exit_code == 2 and 'Stopped:' in run.output, run.output
+    assert all(word in flat(check) for word in case.words.split())
+    run = ask('run', params='smoke', out=tmp_path / 'results', no_reports=True, **given)
+    assert 'Stopped:' in run, run
     assert snapshot(copy) == before  # neither in the cohort nor next to it
 
 
 def test_a_report_of_the_problems_is_the_only_file_that_check_writes(copy, tmp_path):
-    from ovf_dlr.cli import app
-
     hostile.cells(copy, 6, age='seventy')
     hostile.cells(copy, 7, mask_label=9)
     before = snapshot(copy)
-    assert (
-        CliRunner()
-        .invoke(
-            app,
-            [
-                'check',
-                '--manifest',
-                str(copy),
-                '--n-jobs',
-                '1',
-                '--report',
-                str(tmp_path / 'report.csv'),
-            ],
-        )
-        .exit_code
-        == 2
-    )
+    ask('check', manifest=copy, n_jobs=1, report=tmp_path / 'report.csv', refused=True)
     assert pd.read_csv(tmp_path / 'report.csv').row.tolist() == [6, 7]
     assert {k for k in snapshot(copy) if k not in before} == {Path('report.csv')}
 

@@ -18,6 +18,9 @@ UNCHANGED = [
     ('evaluation_figures', 'alpha=', 'linewidth=1, alpha='),
     ('auc', 'The order from low to high', 'From low to high'),
     ('study', 'Radiomic features of the second readings', 'Second readings'),
+    ('cohort', 'Simulated radiographs: no', 'Synthetic radiographs: no'),
+    ('settings', 'out-of-fold: features harmonised', 'by fold: features harmonised'),
+    ('preprocess', 'body of {', 'body: {'),
 ]
 
 # (module, text, what it becomes, stages that must get another key, stages that must keep theirs)
@@ -53,8 +56,27 @@ CHANGED = [
     ('selection', '>= rules.icc_threshold', '> rules.icc_threshold', 'selection', 'repeatability'),
     ('features', "== 'train'", "!= 'train'", 'second_readings repeatability', 'crops'),
     ('shortcuts', "calibrate='svm'", "calibrate='all'", 'shortcuts', 'performance'),
-    ('study', "v.index[v.split == 'train'])", 'v.index)', 'harmonisation', 'radiomics'),
+    ('study', 'training_rows(v).index)', 'v.index)', 'harmonisation', 'radiomics'),
+    ('study', "table.split == 'train'", 'table.split', 'harmonisation network', 'radiomics crops'),
+    ('study', 'Tuning(rules.grid', 'Tuning(rules.tuning', 'searches cross_validated', 'selection'),
     ('audit', 'TURNS', 'TURNED', 'inspection', 'radiomics'),
+    ('preprocess', '>= 0.5', '> 0.5', 'crop_masks attention', 'radiomics crops network'),
+    # what is made of settings by a function, and by the settings themselves
+    (
+        'settings',
+        'lr_backbone=rules.learning_rate_backbone',
+        'lr_backbone=rules.learning_rate',
+        'network embeddings nested_embeddings learning_rate_search attention',
+        'radiomics crops',
+    ),
+    ('settings', 'return kind(**{', 'return kind(*{', 'crops network searches', 'inspection'),
+    # a property of the cohort, which no stage makes, and what it rests on
+    ('cohort', 'for s in SPLITS if', 'for s in SPLITS[1:] if', 'attention', 'crop_masks network'),
+    ('manifest', "SPLITS = ('train'", "SPLITS = ('training'", 'attention', 'crop_masks network'),
+    # methods of objects that another stage made, or this one: of a class, of a dataclass, patched
+    ('selection', 'return self.lasso.transform(', 'return (', 'fused searches', 'embeddings'),
+    ('training', 'self.labels[rows], patient_id)', 'self.labels[rows])', 'embeddings', 'radiomics'),
+    ('transfer', 'self.model[:3]', 'self.model[:2]', 'embeddings shortcuts', 'radiomics crops'),
 ]
 
 

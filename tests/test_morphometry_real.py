@@ -4,7 +4,7 @@ the same masks."""
 import numpy as np
 import pandas as pd
 import pytest
-import SimpleITK as sitk
+from conftest import labels_of, public_bodies
 
 from ovf_dlr.morphometry import (
     genant,
@@ -17,19 +17,12 @@ from ovf_dlr.morphometry import (
 )
 
 
-def read(path) -> np.ndarray:
-    "A mask as (rows, columns)."
-    return np.squeeze(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
-
-
 @pytest.fixture(scope='module')
 def bodies(shared) -> pd.DataFrame:
     "The manifest, with what we measure on each of its 456 bodies: alone, and with its radiograph."
-    folder = shared / 'data/spine_mr'
-    table = pd.read_csv(folder / 'manifest.csv')
-    alone, together = {}, {}
+    table, alone, together = public_bodies(shared), {}, {}
     for path, rows in table.groupby('mask'):
-        labels = read(folder / path)
+        labels = labels_of(path)
         radiograph = measure_radiograph(labels, 1.0)
         for key, value in zip(rows.index, rows.mask_label, strict=True):
             alone[key], together[key] = vertebral_heights(labels == value), radiograph[value][0]
@@ -68,11 +61,11 @@ def test_ratios_agree_with_those_of_another_program(bodies):
     assert abs(difference.mean()) < 0.05 and difference.std() < 0.06
 
 
-def test_principal_axes_would_not_do(shared, bodies):
+def test_principal_axes_would_not_do(bodies):
     "The reason for the method: ends of the principal axis of a nearly square body are anywhere."
-    folder, ratios = shared / 'data/spine_mr', {}
+    ratios = {}
     for key, row in bodies[bodies.level.notna()].iterrows():
-        mask = read(folder / row['mask']) == row.mask_label
+        mask = labels_of(row['mask']) == row.mask_label
         p = np.argwhere(mask) - np.argwhere(mask).mean(0)
         u, v = (p @ np.linalg.svd(p, full_matrices=False)[2].T).T
         at = [(np.ptp(v[abs(u - np.quantile(u, q)) < 1.5])) for q in (0.08, 0.5, 0.92)]
@@ -82,18 +75,16 @@ def test_principal_axes_would_not_do(shared, bodies):
     assert ratios.corr(bodies.height_ratio[ratios.index]) < 0.5
 
 
-def test_corners_are_on_the_drawn_outline(bodies, shared):
-    folder = shared / 'data/spine_mr'
+def test_corners_are_on_the_drawn_outline(bodies):
     for _, row in bodies[::9].iterrows():
-        points = rim(read(folder / row['mask']) == row.mask_label)
+        points = rim(labels_of(row['mask']) == row.mask_label)
         nearest = np.sqrt(((row.together.corners[:, None] - points) ** 2).sum(-1)).min(1)
         assert nearest.max() < 1.6, row.vertebra_id
 
 
 @pytest.mark.parametrize('name, n', dict(Normal=4, Damaged=11).items())
 def test_full_size_radiographs(shared, name, n):
-    folder = shared / 'data/spine_xray/derived'
-    labels = read(folder / f'{name}_LAT_vertebra_labels.nii.gz')
+    labels = labels_of(shared / f'data/spine_xray/derived/{name}_LAT_vertebra_labels.nii.gz')
     table = radiograph_heights(labels, anterior='left')
     assert (
         len(table) == n
@@ -107,12 +98,7 @@ def test_full_size_radiographs(shared, name, n):
 
 
 def test_the_ratios_of_a_cohort_are_those_of_its_masks(shared):
-    folder = shared / 'data/spine_mr'
-    bodies = pd.read_csv(folder / 'manifest.csv').set_index('vertebra_id').head(40)
-    bodies = bodies.assign(
-        image=[str(folder / p) for p in bodies.image],
-        mask=[str(folder / p) for p in bodies['mask']],
-    )
+    bodies = public_bodies(shared).set_index('vertebra_id').head(40)
     table = height_table(bodies)
     assert (
         list(table.index) == list(bodies.index)
@@ -120,5 +106,5 @@ def test_the_ratios_of_a_cohort_are_those_of_its_masks(shared):
         and np.isfinite(table.to_numpy()).all()
     )
     key, row = bodies.index[7], bodies.iloc[7]
-    expected = height_features(read(row['mask']) == row.mask_label, lengths=False)
+    expected = height_features(labels_of(row['mask']) == row.mask_label, lengths=False)
     assert table.loc[key].to_dict() == pytest.approx(expected, rel=1e-9)

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ask
+from conftest import ask, flags
 
 from ovf_dlr.model import _file_names
 
@@ -35,17 +35,15 @@ def external(data, tmp_path_factory):
     return path
 
 
+def on(command, model, manifest, out, **more):
+    "What a command prints of a model and a manifest whose radiographs are in other folders."
+    return ask(command, model=model, manifest=manifest, allow_outside=True, out=out, **more)
+
+
 @pytest.fixture(scope='module')
 def scored(model, external, tmp_path_factory):
     folder = tmp_path_factory.mktemp('scored')
-    ask(
-        'predict',
-        model=model,
-        manifest=external,
-        allow_outside=True,
-        out=folder / 'scores.csv',
-        report=folder / 'pages',
-    )
+    on('predict', model, external, folder / 'scores.csv', report=folder / 'pages')
     return folder
 
 
@@ -123,31 +121,13 @@ def test_folders_are_paired_by_name(model, external, tmp_path):
 def test_a_model_learns_the_scale_of_a_new_center(model, external, tmp_path):
     table = pd.read_csv(external, dtype=str).assign(center='IV')
     table.to_csv(tmp_path / 'new.csv', index=False)
-    ask(
-        'adapt',
-        model=model,
-        manifest=tmp_path / 'new.csv',
-        allow_outside=True,
-        out=tmp_path / 'adapted',
-    )
+    on('adapt', model, tmp_path / 'new.csv', tmp_path / 'adapted')
     table.head(1).to_csv(tmp_path / 'first.csv', index=False)
     assert (tmp_path / 'adapted' / 'README.md').read_text() == (
         model / 'README.md'
     ).read_text()  # its card for people goes along
-    ask(
-        'predict',
-        model=tmp_path / 'adapted',
-        manifest=tmp_path / 'first.csv',
-        allow_outside=True,
-        out=tmp_path / 'first_scores.csv',
-    )
-    ask(
-        'predict',
-        model=model,
-        manifest=tmp_path / 'new.csv',
-        allow_outside=True,
-        out=tmp_path / 'all_scores.csv',
-    )
+    on('predict', tmp_path / 'adapted', tmp_path / 'first.csv', tmp_path / 'first_scores.csv')
+    on('predict', model, tmp_path / 'new.csv', tmp_path / 'all_scores.csv')
     first, everyone = (
         pd.read_csv(tmp_path / f'{n}_scores.csv', index_col='vertebra_id') for n in ('first', 'all')
     )
@@ -155,36 +135,21 @@ def test_a_model_learns_the_scale_of_a_new_center(model, external, tmp_path):
     np.testing.assert_allclose(
         first[P], everyone.loc[first.index, P], atol=2e-6
     )  # as if its whole hospital stood beside it
-    again = ask(
-        'adapt',
-        model=tmp_path / 'adapted',
-        manifest=tmp_path / 'new.csv',
-        allow_outside=True,
-        out=tmp_path / 'twice',
-        refused=True,
+    again = on(
+        'adapt', tmp_path / 'adapted', tmp_path / 'new.csv', tmp_path / 'twice', refused=True
     )
     assert 'knows' in again and not (tmp_path / 'twice').exists()
 
 
 def test_what_is_asked_must_be_clear(model, external, tmp_path):
-    for arguments, words in [
-        (['--out', 'x.csv'], '--image and --mask'),
-        (['--manifest', external], '--out FILE.csv'),
-        (['--image', tmp_path / 'none.dcm', '--mask', tmp_path / 'none.nii.gz'], 'none.dcm'),
-        (
-            [
-                '--manifest',
-                external,
-                '--second-view',
-                external,
-                '--allow-outside',
-                '--out',
-                'x.csv',
-            ],
-            'leave --second-view out',
-        ),
+    twice = dict(manifest=external, second_view=external, allow_outside=True)
+    for asked, words in [
+        (dict(out='x.csv'), '--image and --mask'),
+        (dict(manifest=external), '--out FILE.csv'),
+        (dict(image=tmp_path / 'none.dcm', mask=tmp_path / 'none.nii.gz'), 'none.dcm'),
+        (dict(twice, out='x.csv'), 'leave --second-view out'),
     ]:
-        refused = ask('predict', '--model', model, *arguments, refused=True)
+        refused = ask('predict', model=model, **asked, refused=True)
         assert words in refused, refused
 
 
@@ -205,22 +170,14 @@ ASK_IT = (
 def test_another_processor_says_the_same_bit_by_bit(model, external, scored, tmp_path):
     """The newer instructions of this machine are forbidden in a process of its own; sums are then
     taken in another order."""
-    arguments = [
-        'predict',
-        '--model',
-        model,
-        '--manifest',
-        external,
-        '--allow-outside',
-        '--out',
-        tmp_path / 'scores.csv',
-    ]
+    out = tmp_path / 'scores.csv'
+    options = flags(model=model, manifest=external, allow_outside=True, out=out)
     done = subprocess.run(
-        [sys.executable, '-c', ASK_IT, *map(str, arguments)],
+        [sys.executable, '-c', ASK_IT, 'predict', *map(str, options)],
         env={**os.environ, **OLDER_PROCESSOR},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith('DEFAULT'), done.stdout[:100]  # the older processor it was
-    assert (tmp_path / 'scores.csv').read_bytes() == (scored / 'scores.csv').read_bytes()
+    assert out.read_bytes() == (scored / 'scores.csv').read_bytes()

@@ -4,10 +4,12 @@ independent NIfTI parser."""
 import gzip
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import public_bodies
 
 from ovf_dlr.decoding import ImageError, MissingSpacingWarning
 from ovf_dlr.preprocess import load_case, load_cases, network_crop
@@ -30,20 +32,11 @@ def parse_nifti(path) -> np.ndarray:
 @pytest.fixture(scope='module')
 def bodies(shared) -> pd.DataFrame:
     "The manifest of the public cohort, with full paths."
-    folder = shared / 'data/spine_mr'
-    table = pd.read_csv(folder / 'manifest.csv').set_index('vertebra_id')
-    return table.assign(
-        image=[str(folder / p) for p in table['image']],
-        mask=[str(folder / p) for p in table['mask']],
-        folder=str(folder),
-    )
+    return public_bodies(shared).set_index('vertebra_id')
 
 
-def test_all_456_bodies_have_the_area_drawn(shared, bodies):
-    parsed = {
-        path: parse_nifti(shared / 'data/spine_mr/masks' / path.rsplit('/', 1)[1])
-        for path in bodies['mask'].unique()
-    }
+def test_all_456_bodies_have_the_area_drawn(bodies):
+    parsed = {path: parse_nifti(Path(path)) for path in bodies['mask'].unique()}
     wanted = pd.Series(
         {key: int((parsed[row['mask']] == row.mask_label).sum()) for key, row in bodies.iterrows()}
     )
@@ -56,25 +49,19 @@ def test_all_456_bodies_have_the_area_drawn(shared, bodies):
     )
 
 
-def test_every_pixel_of_an_exam_is_where_the_file_has_it(shared, bodies):
-    key, row = next(iter(bodies.iterrows()))
+def test_every_pixel_of_an_exam_is_where_the_file_has_it(bodies):
+    _, row = next(iter(bodies.iterrows()))
     pixels = read_image(row['image'], spacing=1).pixels
-    np.testing.assert_array_equal(
-        pixels, parse_nifti(shared / 'data/spine_mr/images' / row['image'].rsplit('/', 1)[1])
-    )
+    np.testing.assert_array_equal(pixels, parse_nifti(Path(row['image'])))
     np.testing.assert_array_equal(
         read_mask(row['mask'], row.mask_label),
-        parse_nifti(shared / 'data/spine_mr/masks' / row['mask'].rsplit('/', 1)[1])
-        == row.mask_label,
+        parse_nifti(Path(row['mask'])) == row.mask_label,
     )
 
 
 def test_second_readings_fit_their_radiographs(shared, bodies):
-    readings = pd.read_csv(shared / 'data/spine_mr/readings.csv').set_index('vertebra_id')
-    again = readings.assign(
-        image=bodies.loc[readings.index, 'image'],
-        mask=[str(shared / 'data/spine_mr' / p) for p in readings['mask']],
-    )
+    readings = public_bodies(shared, 'readings').set_index('vertebra_id')
+    again = readings.assign(image=bodies.loc[readings.index, 'image'])
     first = dict(load_cases(bodies.loc[readings.index.unique()]))
     for key, case in load_cases(again):
         both, either = (case.mask & first[key].mask).sum(), (case.mask | first[key].mask).sum()

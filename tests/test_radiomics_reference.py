@@ -10,17 +10,8 @@ from scipy.ndimage import gaussian_filter
 from ovf_dlr.preprocess import Case
 from ovf_dlr.radiomics import extract
 
-TYPES = [
-    'Original',
-    'Square',
-    'SquareRoot',
-    'Logarithm',
-    'Exponential',
-    'Gradient',
-    'Wavelet',
-    'LoG',
-]
-CLASSES = ['shape2D', 'firstorder', 'glcm', 'gldm', 'glrlm', 'glszm', 'ngtdm']
+TYPES = 'Original Square SquareRoot Logarithm Exponential Gradient Wavelet LoG'.split()
+CLASSES = 'shape2D firstorder glcm gldm glrlm glszm ngtdm'.split()
 
 
 def radiograph(shape, box, quantised):

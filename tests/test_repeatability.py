@@ -2,13 +2,13 @@
 
 Also the study with and without second readings."""
 
-import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import from_r, public_bodies
 from scipy.ndimage import binary_fill_holes, label
 
 from ovf_dlr.methods_text import _repeatability_methods
@@ -36,19 +36,13 @@ SMALL = dict(perturbations=3, perturbed_vertebrae=8)
 OFF = dict(noise=0, shift=0, contour_mm=0, area=0)
 
 
-@pytest.mark.parametrize('case', ['icc_shrout_fleiss', 'icc_30x2'])
-def test_icc_equals_psych(shared, case):
+@pytest.mark.parametrize('name', ['icc_shrout_fleiss', 'icc_30x2'])
+def test_icc_equals_psych(shared, name):
     "All six forms and their intervals, as psych::ICC(lmer = FALSE)."
-    folder = shared / 'reference' / case
-    ratings = (
-        pd.read_csv(folder / 'input.csv', float_precision='round_trip')
-        .set_index('subject')
-        .to_numpy()
-    )
-    expected = json.loads((folder / 'expected.json').read_text())['anova']
-    assert set(expected) == set(ICC_FORMS)
-    for form, r in expected.items():
-        found = icc(ratings, form)
+    ratings, expected = from_r(shared, name)
+    assert set(expected['anova']) == set(ICC_FORMS)
+    for form, r in expected['anova'].items():
+        found = icc(ratings.set_index('subject').to_numpy(), form)
         np.testing.assert_allclose(
             [found.value, found.lower, found.upper],
             [r['value'], *r['ci95']],
@@ -62,32 +56,17 @@ def test_icc_of_a_constant_is_undefined(shared, form):
     """R returns rounding dust here.
 
     A feature that never varies must not count as repeatable, nor as anything else."""
-    ratings = (
-        pd.read_csv(shared / 'reference' / 'icc_constant' / 'input.csv')
-        .set_index('subject')
-        .to_numpy()
-    )
-    found = icc(ratings, form)
+    ratings, _ = from_r(shared, 'icc_constant')
+    found = icc(ratings.set_index('subject').to_numpy(), form)
     assert np.isnan([found.value, found.lower, found.upper]).all()
 
 
 @pytest.fixture(scope='module')
 def bodies(shared):
     "Twelve real bodies that were read again, and their readings (simulated from the masks)."
-    folder = shared / 'data' / 'spine_mr'
-    readings = pd.read_csv(folder / 'readings.csv')
-    table = (
-        pd.read_csv(folder / 'manifest.csv', dtype=dict(mask_label='Int64'))
-        .set_index('vertebra_id')
-        .loc[readings.vertebra_id.unique()[:12]]
-    )
-    readings = readings[readings.vertebra_id.isin(table.index)].assign(
-        mask=lambda r: str(folder) + '/' + r['mask']
-    )
-    return table.assign(
-        image=[str(folder / p) for p in table['image']],
-        mask=[str(folder / p) for p in table['mask']],
-    ), readings
+    readings = public_bodies(shared, 'readings')
+    table = public_bodies(shared).set_index('vertebra_id').loc[readings.vertebra_id.unique()[:12]]
+    return table, readings[readings.vertebra_id.isin(table.index)]
 
 
 def _shape_of(case):

@@ -73,14 +73,22 @@ def test_other_errors_of_the_system_are_not_explained_away():
 def test_a_damaged_cache_entry_is_computed_again(smoke_run, data, tmp_path, monkeypatch, damage):
     monkeypatch.setenv('OVF_DLR_DATA', str(tmp_path))
     (tmp_path / 'cohorts').symlink_to(data / 'cohorts')
-    first = Study(read_settings('smoke'), n_jobs=2).inspection
+
+    def inspected():
+        "What the stage finds, and the seconds it took when it was computed."
+        told = []
+        study = Study(read_settings('smoke'), n_jobs=2, listen=lambda *said: told.append(said))
+        vertebrae = study.inspection.vertebrae
+        ((_, seconds, *_),) = told
+        return vertebrae, seconds
+
+    first, at_first = inspected()
     entries = list((tmp_path / 'cache').rglob('output.pkl'))
     assert entries
     for path in entries:
         path.unlink() if damage is None else path.write_bytes(damage)
-    told = []
-    again = Study(
-        read_settings('smoke'), n_jobs=2, listen=lambda *said: told.append(said)
-    ).inspection
-    pd.testing.assert_frame_equal(again.vertebrae, first.vertebrae)
-    assert Study(read_settings('smoke'), n_jobs=2).inspection.vertebrae.equals(first.vertebrae)
+    again, anew = inspected()
+    pd.testing.assert_frame_equal(again, first)
+    assert anew != at_first, 'it was taken from the cache'
+    kept, seconds = inspected()
+    assert kept.equals(first) and seconds == anew, 'it was not kept'

@@ -213,23 +213,18 @@ def test_a_killed_run_resumes_to_the_same_metrics(smoke_run, tmp_path):
 
 def test_bad_input_ends_with_one_message_and_nothing_written(data, tmp_path, monkeypatch):
     monkeypatch.setenv('OVF_DLR_DATA', str(data))
-    for arguments, words in [
-        (['run', '--params', 'smoke', '--backbone', 'resnet'], 'resnet'),
-        (['run', '--params', 'smoke', '--manifest', tmp_path / 'none.csv'], 'no manifest'),
-        (['run', '--params', 'smoke', '--protocol', 'lax'], 'strict, paper'),
-        (['run', '--params', 'smoke', '--backbone', 'random', '--backbone', 'random'], 'twice'),
-        (['run', '--params', 'smoke', '--backbone', 'random-3'], 'random-3'),
-        (
-            ['predict', '--model', tmp_path, '--manifest', 'x.csv', '--out', tmp_path / 'o.csv'],
-            'no card.json',
-        ),
+    run, out = ('run', '--params', 'smoke'), tmp_path / 'out'
+    for arguments, options, words in [
+        (run, dict(backbone='resnet'), 'resnet'),
+        (run, dict(manifest=tmp_path / 'none.csv'), 'no manifest'),
+        (run, dict(protocol='lax'), 'strict, paper'),
+        ((*run, '--backbone', 'random'), dict(backbone='random'), 'twice'),
+        (run, dict(backbone='random-3'), 'random-3'),
+        (('predict',), dict(model=tmp_path, manifest='x.csv'), 'no card.json'),
     ]:
-        assert words in ask(
-            *arguments,
-            *(['--out', tmp_path / 'out'] if arguments[0] == 'run' else []),
-            refused=True,
-        )
-    assert not list((tmp_path).rglob('metrics.json'))
+        said = ask(*arguments, **options, out=out, refused=True)
+        assert words in said and said.count('Stopped:') == 1 and 'Traceback' not in said, said
+        assert not list(tmp_path.iterdir()), said
 
 
 def test_a_folder_holds_one_run(smoke_run, data):

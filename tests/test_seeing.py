@@ -3,15 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from captum import attr
 from torch import nn
 
 from ovf_dlr.attention import _class_maps, activation_map, occlusion_map
 from ovf_dlr.training import N_CLASSES, Execution, Training, TrainingRows
 from ovf_dlr.transfer import fine_tune
-
-attr = pytest.importorskip(
-    'captum.attr', reason="captum is a development requirement: pip install 'ovf_dlr[dev]'"
-)
 
 SIZE, N = 96, 6
 

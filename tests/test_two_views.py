@@ -114,10 +114,10 @@ def test_the_frozen_model_needs_both_views_and_repeats_the_run(study, tmp_path):
         sum('Activation' in t for t in titles) == sum('Outlined body' in t for t in titles) == 2
     )  # radiograph, body and map of each view
     plt.close(page)
-    with pytest.raises(ValueError, match='learnt from two views'):
+    with pytest.raises(ValueError, match='learned from two views'):
         model.predict(first)
     single = replace(model, networks=model.networks[:1])
-    with pytest.raises(ValueError, match='learnt from one view'):
+    with pytest.raises(ValueError, match='learned from one view'):
         single.predict(first, second)
 
 
