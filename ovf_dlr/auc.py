@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_LOST_DRAWS', 'placements', 'newcombe', 'AUC', 'interval_text', 'delong', 'patient_draws', 'weighted_auc',
-           'percentile_interval', 'bootstrap_auc', 'AUCTest', 'delong_test', 'macro_auc', 'micro_auc', 'macro_test',
-           'holm']
+           'percentile_interval', 'bootstrap_auc', 'AUCTest', 'delong_test', 'absent_classes', 'macro_auc', 'micro_auc',
+           'macro_test', 'holm']
 
 # %% ../nbs/41_auc.ipynb #c003
 from dataclasses import dataclass
@@ -63,12 +63,12 @@ def _scores(
     score,  # (n,) numbers
     truth: np.ndarray,  # (n,) for the length
 ) -> np.ndarray:  # (n,) float
-    "Finite scores, one per row; raises ValueError otherwise."
+    "One score per row, infinite ones included; raises ValueError otherwise."
     score = np.asarray(score, float)
     if score.shape != truth.shape:
         raise ValueError(f'{len(truth)} rows of truth but scores of shape {score.shape}')
-    if unknown := (~np.isfinite(score)).sum():
-        raise ValueError(f'{unknown} of {len(score)} scores are NaN or infinite')
+    if np.isnan(score).any():
+        raise ValueError(f'{np.isnan(score).sum()} of {len(score)} scores are NaN')
     return score
 
 # %% ../nbs/41_auc.ipynb #c012
@@ -252,7 +252,7 @@ def delong(
     """AUC with DeLong's standard error (10.2307/2531595), by patient if `patient_id` is given.
 
     The clustered variance is Obuchowski's (1997). Raises `ValueError` unless both outcomes are
-    present and every row has a finite score.
+    present and every row has a score.
     """
     truth = _truth(y)
     auc, influence = _influence(truth, _scores(score, truth))
@@ -410,7 +410,7 @@ def _classes(
     return y.astype(int), P
 
 # %% ../nbs/41_auc.ipynb #c044
-def _absent(
+def absent_classes(
     y: np.ndarray,  # (n,) labels
 ) -> list:  # classes
     "Classes that have no one-vs-rest AUC: no row of it, or no other row."
@@ -430,7 +430,7 @@ def macro_auc(
     y, P = _classes(y, P)
     rarest = int(np.bincount(y, minlength=3).min())
     counts = rarest, int(len(y) - rarest)
-    if _absent(y):
+    if absent_classes(y):
         return AUC(float('nan'), float('nan'), *counts, level)
     auc, variance, df = _combine({k: (y == k, [(P[:, k], 1 / 3)]) for k in range(3)}, patient_id)
     return AUC(auc, float(np.sqrt(variance)), *counts, level, df)
@@ -456,7 +456,7 @@ def macro_test(
 ) -> AUCTest:  # NaN if a class is absent
     "Paired test of two macro AUCs: DeLong's idea applied to the mean of three curves."
     (y, A), (_, B) = _classes(y, A), _classes(y, B)
-    if _absent(y):
+    if absent_classes(y):
         return AUCTest(*(float('nan'),) * 4)
     difference, variance, _ = _combine(
         {k: (y == k, [(A[:, k], 1 / 3), (B[:, k], -1 / 3)]) for k in range(3)}, patient_id

@@ -7,7 +7,7 @@ import pytest
 from ovf_dlr.paper import CONTRADICTIONS, paper_values
 
 # Words of the paper for both sides of each contradiction, as the scanned text has them. Sums and
-# fractions are computed again in nbs/67_paper.ipynb.
+# fractions are computed again in nbs/68_paper.ipynb.
 QUOTES = {
     'Number of patients': [
         'cohort of 942 patients',

@@ -155,7 +155,7 @@ def test_links_and_anchors_lead_somewhere():
     ],
 )
 def test_a_broken_link_is_told_from_a_good_one(target, why):
-    found = _broken(NBS / '55_study.ipynb', target)
+    found = _broken(NBS / '56_study.ipynb', target)
     assert found is None if why is None else why in found
 
 
