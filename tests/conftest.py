@@ -29,14 +29,29 @@ FAST = (  # files whose tests take seconds and need no run: `make check`
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items):
-    "Tests of a file stay in one process, which shares their fixtures; each notebook goes anywhere."
+    """Tests of a file stay in one process, which shares their fixtures; each notebook goes anywhere.
+
+    The run on the smoke cohort begins first, what needs it comes later: no process waits for it."""
+    needs_run = {item.path.stem for item in items if 'smoke_run' in item.fixturenames}
     for item in items:
         name = item.path.stem
         if name in FAST:
             item.add_marker('fast')
         if name != 'test_notebooks':
             item.add_marker(pytest.mark.xdist_group(name))
+
+    def turn(item):
+        "The place of a test in the order of the session."
+        name = item.path.stem
+        return (
+            0
+            if name == 'test_gallery'
+            else 1 + (name in needs_run) + 2 * (name == 'test_notebooks')
+        )
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope='session')
