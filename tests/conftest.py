@@ -31,7 +31,7 @@ FAST = (  # files whose tests take seconds and need no run: `make check`
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items):
-    """Tests of a file stay in one process, which shares their fixtures; each notebook goes anywhere.
+    """Tests of a file share a process and its fixtures; each notebook goes anywhere.
 
     The run on the smoke cohort begins first, what needs it comes later: no process waits for it."""
     needs_run = {item.path.stem for item in items if 'smoke_run' in item.fixturenames}
