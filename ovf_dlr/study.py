@@ -16,13 +16,13 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-from .comparison import compare_all, subgroups
 from tqdm.auto import tqdm
 
 from .audit import Audit
 from .batch_effect import batch_effect
 from .calibration import calibration_table
 from .classifiers import Tuning, mean_auc, predict_table, ranking, refitted, search
+from .comparison import compare_all, subgroups
 from .evaluation import PROBABILITIES
 from .evaluation import performance as performance_table
 from ovf_dlr.features import (
