@@ -37,7 +37,7 @@ check: $(READY) ## seconds to two minutes: export and format are no-ops, ruff, t
 	before=$$(git diff -- nbs ovf_dlr | cksum); $(BIN)/nbdev_export && $(BIN)/nbdev_clean && \
 	  test "$$before" = "$$(git diff -- nbs ovf_dlr | cksum)" || { echo "nbdev_export or nbdev_clean changed files: look at 'git diff', then run 'make check' again"; exit 1; }
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff check --no-cache --quiet .
 	$(BIN)/python .ci/house.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m fast --durations=3
 

@@ -29,7 +29,8 @@ FAST = (  # files whose tests take seconds and need no run: `make check`
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
+# pytest-xdist 3.8 must find the groups, so this comes first; pytest 9.2 hides them from it
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Tests of a file share a process and its fixtures; each notebook goes anywhere.
 
