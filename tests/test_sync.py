@@ -102,3 +102,8 @@ def test_every_parameter_of_a_report_says_its_kind_and_meaning(path):
         assert (
             about['inferred_type_name'] in ('str', 'int', 'float', 'bool') and about['help'].strip()
         ), name
+
+
+def test_tests_of_a_file_share_a_process(request, worker_id):
+    "With several processes a test carries its group; pytest 9.2 hides it from pytest-xdist 3.8."
+    assert worker_id == 'master' or request.node.nodeid.endswith('@test_sync')
